@@ -1,0 +1,150 @@
+"""What the operator asked for: frozen values, already checked, free of syntax.
+
+`config.load` makes these from text; every other room reads only these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+DEFAULT_MASK = 0x0000_FFFF
+"""The bits Markway may use when the file does not say: the lower half."""
+
+
+class Protocol(StrEnum):
+    """A transport protocol that can be balanced."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class Mode(StrEnum):
+    """How a packet is brought to its backend, and what the backend sees as its peer."""
+
+    DNAT = "dnat"
+    SNAT = "snat"
+
+
+class Schedule(StrEnum):
+    """How a new connection is given to a backend."""
+
+    RANDOM = "random"
+    ROUND_ROBIN = "round-robin"
+    SOURCE_HASH = "source-hash"
+    FLOW_HASH = "flow-hash"
+
+    @property
+    def hashed(self) -> bool:
+        """Whether the same source or flow reaches the same backend again."""
+        return self in {Schedule.SOURCE_HASH, Schedule.FLOW_HASH}
+
+
+class Refusal(StrEnum):
+    """What a client gets instead of a backend."""
+
+    RESET = "reset"
+    DROP = "drop"
+
+
+class PortRange(NamedTuple):
+    """Ports `first` to `last`, both included; one port has both the same."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """As written in the file."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+ALL_PORTS = PortRange(1, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address, a protocol and ports on which a service is reached."""
+
+    address: Address
+    protocol: Protocol
+    ports: tuple[PortRange, ...]
+
+
+class Endpoint(NamedTuple):
+    """Where a backend answers; `port` None keeps the port the client asked for."""
+
+    address: Address
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One server of a service.
+
+    `endpoints` holds at most one address of each family; `priority` 1 is the best;
+    `weight` 0 takes no new connections; `max_connections` None has no limit.
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    weight: int = 1
+    priority: int = 1
+    max_connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """New connections of one source network keep their backend until idle for `timeout` seconds."""
+
+    timeout: int
+    prefix4: int = 32
+    prefix6: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRate:
+    """At most `count` new connections per `unit` from one source, with `burst` at once."""
+
+    count: int
+    unit: str  # second | minute | hour
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One balanced service.
+
+    `source` are the chosen addresses (at most one of each family) that mask the client
+    in snat mode; without one of the family, the address the client connected to does.
+    An empty `allow` allows everyone; `deny` is looked at first.
+    `sorry` is the fallback server, used when no backend is left, else `fallback` answers.
+    """
+
+    name: str
+    listeners: tuple[Listener, ...]
+    backends: tuple[Backend, ...]
+    mode: Mode = Mode.DNAT
+    source: tuple[Address, ...] = ()
+    schedule: Schedule = Schedule.ROUND_ROBIN
+    persist: Persist | None = None
+    max_connections: int | None = None
+    source_rate: SourceRate | None = None
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    refuse: Refusal = Refusal.RESET
+    fallback: Refusal = Refusal.RESET
+    sorry: tuple[Endpoint, ...] = ()
+    helper: str | None = None  # ftp | tftp
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the file says. Services are sorted by name: their order in the file means nothing."""
+
+    services: tuple[Service, ...] = ()
+    mask: int = field(default=DEFAULT_MASK)
