@@ -122,12 +122,12 @@ def run(
 
 
 def ip(name: str | None, lines: Sequence[str]) -> None:
-    """Run `ip` commands (without the leading `ip`) in order, in one process; None is the caller's namespace."""
+    """Run `ip` commands (without the leading `ip`) in one process; None is the caller's namespace."""
     _batch("ip", name, lines)
 
 
 def tc(name: str | None, lines: Sequence[str]) -> None:
-    """Run `tc` commands (without the leading `tc`) in order, in one process; None is the caller's namespace."""
+    """Run `tc` commands (without the leading `tc`) in one process; None is the caller's namespace."""
     _batch("tc", name, lines)
 
 

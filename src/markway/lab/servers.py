@@ -1,0 +1,160 @@
+"""The servers of a lab's hosts: Debian's nginx for TCP, `udp_echo` for UDP.
+
+nginx speaks plain HTTP on every TCP port, 443 too: a lab tries the way to a server, not its certificates.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markway.config.model import Protocol
+from markway.kernel import netns
+from markway.lab.topology import Host, LabError, Server, namespace
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterable, Mapping
+
+LAB_VARIABLE = "MARKWAY_LAB"
+"""In the environment of every process started in a lab, and so of its children: by it `stop` knows them."""
+
+_OPEN_FILES = 16_384
+_CONNECTIONS = 8_192  # per host; nginx reserves memory for each
+_START_SECONDS = 20.0
+_STOP_SECONDS = 1.0
+
+_NGINX = """\
+# Written by `markway lab`: host {host}.
+daemon on;
+master_process off;  # one process: started and stopped at once
+pid {directory}/nginx.pid;
+error_log {directory}/error.log warn;
+events {{ worker_connections {connections}; multi_accept on; }}
+http {{
+    access_log off;
+    default_type text/plain;
+    keepalive_timeout 1h;
+    keepalive_requests 1000000000;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+{servers}}}
+"""
+_NGINX_SERVER = '    server {{ {listen} location / {{ return 200 "{answer}\\n"; }} }}\n'
+_NGINX_LISTEN = "listen {port} reuseport backlog=4096; listen [::]:{port} reuseport backlog=4096;"
+
+
+def start(lab: str, hosts: Iterable[Host], directory: Path, env: Mapping[str, str]) -> None:
+    """Start the servers of the hosts, all at once, and return when every port is open.
+
+    `directory` gets a directory for each host. LabError, with what the server said, if one does not start.
+    """
+    started = []
+    for host in hosts:
+        place = directory / host.name
+        for argv in _commands(host, place):
+            log = place / "start.log"
+            with log.open("a") as output:
+                process = netns.start(namespace(lab, host.name), argv, env=env, stdout=output, stderr=output)
+            started.append((host, process, log))
+    # Both kinds go to the background once their ports are open: the end of the first process is the news.
+    deadline = time.monotonic() + _START_SECONDS
+    for host, process, log in started:
+        _await(host, process, log, deadline)
+
+
+def stop(lab: str, spaces: Iterable[str]) -> list[int]:
+    """End the processes that were started in a lab; return those found there that were not.
+
+    Only a process that is in one of the namespaces *and* has the lab's variable in its environment is
+    ended, through a pidfd: no other process can be hit. First SIGTERM, after a second SIGKILL.
+    """
+    mine = f"{LAB_VARIABLE}={lab}".encode()
+    strangers = []
+    ours: list[int] = []
+    for pid in netns.processes(spaces):
+        with suppress(ProcessLookupError, FileNotFoundError):
+            descriptor = os.pidfd_open(pid)
+            # Looked at after the pidfd was opened: what we read is of the process that we hold.
+            if pid != os.getpid() and mine in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                ours.append(descriptor)
+            else:
+                os.close(descriptor)
+                strangers.append(pid)
+    _end(ours, signal.SIGTERM, _STOP_SECONDS)
+    _end(ours, signal.SIGKILL, _STOP_SECONDS)
+    for descriptor in ours:
+        os.close(descriptor)
+    return strangers
+
+
+def nginx_configuration(host: Host, directory: Path) -> str:
+    """The nginx.conf of a host: one server for each answer, on its ports and both families."""
+    tcp = sorted((s for s in host.servers if s.protocol is Protocol.TCP), key=_by_answer)
+    servers = "".join(
+        _NGINX_SERVER.format(answer=answer, listen=" ".join(_NGINX_LISTEN.format(port=s.port) for s in group))
+        for answer, group in groupby(tcp, key=_by_answer)
+    )
+    return _NGINX.format(host=host.name, directory=directory, connections=_CONNECTIONS, servers=servers)
+
+
+def _by_answer(server: Server) -> str:
+    return server.answer
+
+
+def _commands(host: Host, directory: Path) -> list[list[str]]:
+    commands = []
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(server.protocol is Protocol.TCP for server in host.servers):
+        configuration = directory / "nginx.conf"
+        configuration.write_text(nginx_configuration(host, directory), encoding="utf-8")
+        log = str(directory / "error.log")
+        limit = ["prlimit", f"--nofile={_OPEN_FILES}"]
+        commands.append([*limit, "nginx", "-c", str(configuration), "-p", str(directory), "-e", log])
+    udp = [f"{s.port}={s.answer}" for s in host.servers if s.protocol is Protocol.UDP]
+    if udp:
+        commands.append([sys.executable, "-m", "markway.lab.udp_echo", *udp])
+    return commands
+
+
+def _await(host: Host, process: subprocess.Popen[str], log: Path, deadline: float) -> None:
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        ended = _poll([descriptor], deadline - time.monotonic())
+    finally:
+        os.close(descriptor)
+    if not ended:
+        process.kill()
+    if process.wait() or not ended:
+        why = log.read_text(encoding="utf-8", errors="replace").strip()
+        why = why or ("no message" if ended else f"not ready after {_START_SECONDS:g} s")
+        raise LabError(f"host {host.name}: a server did not start: {why}")
+
+
+def _end(descriptors: list[int], number: signal.Signals, seconds: float) -> None:
+    """Signal all that still run and wait for their end; take the ended off the list."""
+    for descriptor in descriptors:
+        netns.send_signal(descriptor, number)
+    deadline = time.monotonic() + seconds
+    while descriptors and (left := deadline - time.monotonic()) > 0:
+        for descriptor in _poll(descriptors, left):
+            descriptors.remove(descriptor)
+            os.close(descriptor)
+
+
+def _poll(descriptors: Iterable[int], seconds: float) -> list[int]:
+    """The pidfds of those that ended; waits for at least one, at most `seconds`."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)]
