@@ -1,0 +1,1 @@
+"""Stand-ins for what `markway` is to compile; deleted when it does."""

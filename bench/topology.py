@@ -1,0 +1,183 @@
+"""Namespaces to measure in, and everything they hold, removed again however the run ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "mwb-"
+CLONE_NEWNET = 0x40000000
+
+# Addresses: clients, virtual addresses and servers are each one route.
+CLIENTS = "10.64.0.0/10"
+SERVERS = "10.128.0.0/9"
+CLIENT_MAC = "02:00:00:00:00:01"
+SERVER_MAC = "02:00:00:00:00:02"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def sh(*command: str, stdin: str | None = None, check: bool = True, timeout: float | None = 120) -> str:
+    """Run a command and return what it printed; what it complained of is in the error."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)[:200]}: {done.stderr.strip()[:800] or done.stdout.strip()[:800]}")
+    return done.stdout
+
+
+@dataclass
+class Namespace:
+    """A network namespace and the processes started in it."""
+
+    name: str
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def run(self, *command: str, stdin: str | None = None, timeout: float | None = 120) -> str:
+        return sh("ip", "netns", "exec", self.name, *command, stdin=stdin, timeout=timeout)
+
+    def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a process that lives as long as the namespace at most."""
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.name, *command],
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End the processes that `start` started."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(timeout=3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+        self.processes.clear()
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Put this thread into the namespace for a while."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+        try:
+            _setns(there)
+            yield
+        finally:
+            _setns(home)
+            os.close(there)
+            os.close(home)
+
+    def sysctl(self, **settings: int | str) -> None:
+        """Set sysctls under net; `__` stands for a dot."""
+        self.run("sysctl", "-qw", *(f"net.{key.replace('__', '.')}={value}" for key, value in settings.items()))
+
+    def ifindex(self, device: str) -> int:
+        return int(self.run("cat", f"/sys/class/net/{device}/ifindex"))
+
+    def flush_connections(self) -> None:
+        subprocess.run(
+            ["ip", "netns", "exec", self.name, "conntrack", "-F"], capture_output=True, check=False, timeout=60
+        )
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+@contextmanager
+def namespace(name: str) -> Iterator[Namespace]:
+    """Make a namespace; remove it and end its processes afterwards."""
+    made = Namespace(PREFIX + name)
+    remove(made.name)
+    sh("ip", "netns", "add", made.name)
+    try:
+        made.run("ip", "link", "set", "lo", "up")
+        yield made
+    finally:
+        made.stop()
+        remove(made.name)
+
+
+def remove(name: str) -> None:
+    if Path(f"/run/netns/{name}").exists():
+        sh("ip", "netns", "del", name)
+
+
+@contextmanager
+def isolated_director(name: str) -> Iterator[Namespace]:
+    """Make a director alone: packets are put on `clients`, and `servers` drops what it is given.
+
+    Both devices are IFBs, which free at once every packet that a route sends to them: the cheapest sink there is.
+    """
+    with namespace(name) as director:
+        for device, mac, route in (("clients", CLIENT_MAC, CLIENTS), ("servers", SERVER_MAC, SERVERS)):
+            director.run("ip", "link", "add", device, "address", mac, "type", "ifb")
+            director.run("ip", "link", "set", device, "up")
+            director.run("tc", "qdisc", "replace", "dev", device, "root", "noqueue")
+            director.run("ip", "route", "add", route, "dev", device)
+        director.run("ip", "address", "add", "10.127.255.254/32", "dev", "servers")
+        forwarding(director)
+        # A network card has checked the checksums by the time a packet comes here; these have none.
+        director.sysctl(netfilter__nf_conntrack_checksum=0)
+        yield director
+
+
+def forwarding(director: Namespace) -> None:
+    director.sysctl(
+        ipv4__ip_forward=1,
+        ipv4__conf__all__rp_filter=0,
+        ipv4__conf__default__rp_filter=0,
+        ipv4__conf__all__send_redirects=0,
+        ipv4__ip_local_port_range="1024 65535",
+    )
+
+
+@dataclass(frozen=True)
+class Road:
+    """Real machines in a row: client, director, servers."""
+
+    client: Namespace
+    director: Namespace
+    servers: Namespace
+
+
+@contextmanager
+def road(client_addresses: list[str], virtual: str, servers: list[str]) -> Iterator[Road]:
+    """Make client, director and servers.
+
+        client 10.64.0.x --- 10.64.255.254 director 10.128.255.254 --- 10.128.0.x servers
+                                    (virtual address)
+    """
+    with namespace("client") as client, namespace("director") as director, namespace("servers") as farm:
+        for device, other in (("clients", client), ("servers", farm)):
+            director.run("ip", "link", "add", device, "type", "veth", "peer", "name", "up0", "netns", other.name)
+            other.run("ip", "link", "set", "up0", "up")
+            director.run("ip", "link", "set", device, "up")
+        for there, addresses, gateway, device in (
+            (client, client_addresses, "10.64.255.254", "clients"),
+            (farm, servers, "10.128.255.254", "servers"),
+        ):
+            for address in addresses:
+                there.run("ip", "address", "add", f"{address}/16", "dev", "up0")
+            there.sysctl(ipv4__ip_local_port_range="1024 65535", ipv4__tcp_tw_reuse=1, core__somaxconn=8192)
+            director.run("ip", "address", "add", f"{gateway}/16", "dev", device)
+            there.run("ip", "route", "add", "default", "via", gateway)
+        director.run("ip", "address", "add", f"{virtual}/32", "dev", "lo")
+        forwarding(director)
+        yield Road(client, director, farm)
