@@ -22,9 +22,10 @@ RUN_DIRECTORY = Path("/run/markway/labs")
 STATE_VARIABLE = "MARKWAY_STATE_DIR"
 
 # Addresses are good at once, and nobody asks for or believes router advertisements.
+# Every refusal is told: a client can count the refused apart from the dropped.
 _EVERY_HOST = {
     f"ipv6/conf/{which}/{key}": "0" for which in ("all", "default") for key in ("accept_dad", "accept_ra")
-}
+} | {"ipv4/icmp_ratemask": "0", "ipv6/icmp/ratemask": "0"}
 _ROLE = {
     Role.DIRECTOR: {
         "ipv4/ip_forward": "1",
