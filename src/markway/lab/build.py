@@ -77,8 +77,7 @@ def down(name: str) -> list[int]:
     check_name(name)
     spaces = netns.names(namespace(name, ""))
     if not spaces and not directory(name).exists():
-        known = ", ".join(names()) or "none is up"
-        raise LabError(f"there is no lab {name}; labs: {known}")
+        raise _missing(name)
     strangers = servers.stop(name, spaces)
     netns.delete(spaces)
     shutil.rmtree(directory(name), ignore_errors=True)
@@ -101,8 +100,7 @@ def record(name: str) -> Record:
     except (FileNotFoundError, json.JSONDecodeError) as error:
         hosts = [space.removeprefix(namespace(name, "")) for space in netns.names(namespace(name, ""))]
         if not hosts:
-            known = ", ".join(names()) or "none is up"
-            raise LabError(f"there is no lab {name}; labs: {known}") from error
+            raise _missing(name) from error
         return Record(name, ready=False, created=0.0, hosts=dict.fromkeys(hosts, ()), servers={})
     return Record(
         name=name,
@@ -139,6 +137,13 @@ def _claim(topology: Topology) -> None:
 
 def _exists(name: str) -> LabError:
     return LabError(f"lab {name} exists; remove it (markway lab down {name}) or choose another --name")
+
+
+def _missing(name: str) -> LabError:
+    known = ", ".join(names())
+    return LabError(
+        f'there is no lab "{name}", but {known}' if known else f'there is no lab "{name}", nor another'
+    )
 
 
 def _write(topology: Topology, *, ready: bool) -> None:

@@ -30,7 +30,7 @@ class Lab:
 
     @classmethod
     def up(cls, config: Config, name: str) -> Self:
-        """Plan and build the lab of a configuration; LabError or NetnsError, and nothing left, if it fails."""
+        """Plan and build the lab of a configuration; if it fails, LabError or NetnsError, nothing left."""
         topology = plan_lab(config, name)
         build.up(topology)
         return cls(topology)
