@@ -1,0 +1,64 @@
+"""Names and selectors that the compilers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING
+
+from markway.program.nft import Match, Term
+
+if TYPE_CHECKING:
+    from markway.config.model import Refusal, Service
+
+CONNTRACK = Term("ct mark")
+PACKET = Term("meta mark")
+UP = Match(CONNTRACK, "", Term("@up"))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An address family as nft names it."""
+
+    name: str
+    version: int
+    bits: int
+
+    @property
+    def kind(self) -> str:
+        """nft's type of its addresses."""
+        return f"ipv{self.version}_addr"
+
+    @property
+    def nfproto(self) -> str:
+        """nft's name of the protocol family."""
+        return f"ipv{self.version}"
+
+    def netmask(self, prefix: int) -> str:
+        """The mask of a prefix length, as nft writes it."""
+        kind = IPv4Network if self.version == 4 else IPv6Network  # noqa: PLR2004
+        return str(kind((0, prefix)).netmask)
+
+
+IP, IP6 = Family("ip", 4, 32), Family("ip6", 6, 128)
+FAMILIES = (IP, IP6)
+
+
+def hexed(mark: int) -> str:
+    """A mark as nft lists it."""
+    return f"0x{mark:08x}"
+
+
+def service_chain(service: Service, family: Family) -> str:
+    """The chain that chooses for a service; a prefix keeps it apart from nft's keywords."""
+    return f"service/{service.name}/{family.name}"
+
+
+def pool_name(service: Service, family: Family) -> str:
+    """Under which name the service's slots are kept; hash tables are sized apart."""
+    return f"{service.name}/{family.name}{'/hash' if service.schedule.hashed else ''}"
+
+
+def refusal_chain(refusal: Refusal) -> str:
+    """The shared chain that answers a refused connection."""
+    return f"refuse/{refusal}"

@@ -1,0 +1,192 @@
+"""From one program to another in the fewest steps, and the nft text of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
+
+from markway.program.model import TABLE, Fragment, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from markway.program.nft import Chain, Set
+
+Elements: TypeAlias = "Mapping[str, Mapping[str, str]]"
+
+_NOTHING = Fragment()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changes for one owner.
+
+    `chains` are written anew (made first if in `new_chains`); the `old_` ones go. A set whose
+    definition changed is in `old_sets` and in `sets`.
+    """
+
+    owner: str
+    kind: str  # added | changed | removed
+    sets: tuple[Set, ...] = ()
+    old_sets: tuple[Set, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    new_chains: tuple[Chain, ...] = ()
+    old_chains: tuple[Chain, ...] = ()
+    objects: tuple[str, ...] = ()
+    old_objects: tuple[str, ...] = ()
+    add: Elements = field(default_factory=dict)
+    delete: Elements = field(default_factory=dict)
+
+    @property
+    def structural(self) -> bool:
+        """Whether more than elements changes."""
+        return any(
+            (self.sets, self.old_sets, self.chains, self.old_chains, self.objects, self.old_objects),
+        )
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All steps from one program to another."""
+
+    old: Program
+    new: Program
+    parts: tuple[Change, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def structural(self) -> bool:
+        """Whether more than elements changes: then the transaction is written as nft text."""
+        return any(part.structural for part in self.parts)
+
+    def set(self, name: str) -> Set:
+        """A set of the new program, or one that goes."""
+        return self.new.sets.get(name) or self.old.sets[name]
+
+
+def diff(old: Program, new: Program) -> Changes:
+    """What must change for `old` to become `new`, by owner; unchanged fragments cost a comparison."""
+    owners = sorted(old.fragments.keys() | new.fragments.keys())
+    parts = (
+        _change(owner, old.fragments.get(owner), new.fragments.get(owner), new)
+        for owner in owners
+        if old.fragments.get(owner) is not new.fragments.get(owner)
+    )
+    return Changes(old, new, tuple(part for part in parts if part))
+
+
+def _change(owner: str, old: Fragment | None, new: Fragment | None, program: Program) -> Change | None:
+    if old and new and old.digest == new.digest:
+        return None
+    kind = "added" if old is None else "removed" if new is None else "changed"
+    old, new = old or _NOTHING, new or _NOTHING
+    replaced = {name for name, item in new.sets.items() if old.sets.get(name, item) != item}
+    rewritten = {
+        name for name, item in new.chains.items() if name not in old.chains or old.chains[name].lines != item.lines
+    }
+    if replaced:  # the rules that use a set must be gone before it is
+        rewritten = set(new.chains)
+    change = Change(
+        owner,
+        kind,
+        sets=tuple(item for name, item in new.sets.items() if name not in old.sets or name in replaced),
+        old_sets=tuple(item for name, item in old.sets.items() if name not in new.sets or name in replaced),
+        chains=tuple(item for name, item in new.chains.items() if name in rewritten),
+        new_chains=tuple(item for name, item in new.chains.items() if name not in old.chains),
+        old_chains=tuple(item for name, item in old.chains.items() if name not in new.chains),
+        objects=tuple(item for item in new.objects if item not in old.objects),
+        old_objects=tuple(item for item in old.objects if item not in new.objects),
+        add=_without(new.elements, old.elements, replaced),
+        delete=_unclaimed(_without(old.elements, new.elements, set()), program, replaced),
+    )
+    same = not change.structural and not change.add and not change.delete
+    return None if same and kind == "changed" else change
+
+
+def _without(left: Elements, right: Elements, whole: set[str]) -> dict[str, dict[str, str]]:
+    """Elements of `left` that `right` lacks or has with another value; all of the sets in `whole`."""
+    found = {}
+    for name, items in left.items():
+        other = {} if name in whole else right.get(name, {})
+        missing = {key: value for key, value in items.items() if other.get(key) != value}
+        if missing:
+            found[name] = missing
+    return found
+
+
+def _unclaimed(elements: dict[str, dict[str, str]], new: Program, gone: set[str]) -> Elements:
+    """Elements that may really be deleted: their set stays, and nobody else asks for them."""
+    found: dict[str, dict[str, str]] = {}
+    for name, items in elements.items():
+        if name not in new.sets or name in gone:
+            continue
+        if new.sets[name].shared:
+            claims = [f.elements[name] for f in new.fragments.values() if name in f.elements]
+            items = {key: value for key, value in items.items() if not any(key in claim for claim in claims)}
+        if items:
+            found[name] = items
+    return found
+
+
+def script(changes: Changes) -> str:
+    """The changes as one nft(8) batch, which the kernel takes whole or not at all.
+
+    The order is what the kernel's checks want: what is referred to comes before what refers,
+    and goes after it.
+    """
+    return "".join(f"{line}\n" for line in chain.from_iterable(lines(changes).values()))
+
+
+def lines(changes: Changes) -> dict[str, list[str]]:
+    """The batch in order, by phase; each phase's lines in nft syntax."""
+    parts = changes.parts
+    flushed = [item for part in parts for item in (*part.chains, *part.old_chains)]
+    return {
+        "make": [f"add table {TABLE}", *(line for part in parts for line in _made(part))],
+        "empty": [f"flush chain {TABLE} {item.name}" for item in flushed],
+        "take": [*_elements("delete", changes)],
+        "drop": [line for part in parts for line in _dropped(part)],
+        "sets": [line for part in parts for line in _sets(part)],
+        "give": [*_elements("add", changes)],
+        "rules": [f"add rule {TABLE} {item.name} {line}" for part in parts for item in part.chains for line in item.lines],
+    }
+
+
+def _made(part: Change) -> Iterator[str]:
+    yield from (f"add {item}" for item in (_with_table(text) for text in part.objects))
+    for item in part.new_chains:
+        yield f"add chain {TABLE} {item.name}" + (f" {{ {item.hook} }}" if item.hook else "")
+
+
+def _with_table(text: str) -> str:
+    kind, noun, rest = text.split(" ", 2)
+    return f"{kind} {noun} {TABLE} {rest}"
+
+
+def _dropped(part: Change) -> Iterator[str]:
+    yield from (f"delete chain {TABLE} {item.name}" for item in part.old_chains)
+    yield from (f"delete {item.noun} {TABLE} {item.name}" for item in part.old_sets)
+    for text in part.old_objects:
+        kind, noun, name, _ = text.split(" ", 3)
+        yield f"delete {kind} {noun} {TABLE} {name}"
+
+
+def _sets(part: Change) -> Iterator[str]:
+    return (f"add {item.noun} {TABLE} {item.name} {{ {item.definition} }}" for item in part.sets)
+
+
+def _elements(verb: str, changes: Changes) -> Iterator[str]:
+    together: dict[str, dict[str, str]] = {}
+    for part in changes.parts:
+        for name, items in (part.add if verb == "add" else part.delete).items():
+            together.setdefault(name, {}).update(items)
+    for name, items in sorted(together.items()):
+        if verb == "add":
+            item = changes.set(name)
+            texts: Iterable[str] = (item.element(key, value) for key, value in items.items())
+        else:
+            texts = items
+        yield f"{verb} element {TABLE} {name} {{ {', '.join(texts)} }}"

@@ -1,0 +1,154 @@
+"""A program: all that Markway wants the kernel to hold, by who asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from json import dumps
+from typing import TYPE_CHECKING, Any
+
+from markway.program.nft import Chain, Hook, Set, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TABLE = "inet markway"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendEntry:
+    """A backend as the program knows it: its mark, and the share of new connections it was promised.
+
+    `shares` is by family (`ip`, `ip6`), from 0 to 1.
+    """
+
+    name: str
+    mark: int
+    weight: int
+    priority: int
+    endpoints: tuple[str, ...]
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEntry:
+    """What a person wants to know of a service in a program."""
+
+    name: str
+    mode: str
+    schedule: str
+    listeners: tuple[str, ...]
+    backends: tuple[BackendEntry, ...]
+    tables: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Slot table of each family: offset and size."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entry as JSON can hold it."""
+        backends = [{name: getattr(backend, name) for name in BackendEntry.__slots__} for backend in self.backends]
+        return {name: getattr(self, name) for name in ServiceEntry.__slots__} | {"backends": backends}
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What one owner (a service, or the program itself) wants in the table.
+
+    `elements` maps a set's name to its elements: key and value as nft writes them, an empty
+    value where there is none. An element belongs to one fragment, but in `shared` sets.
+    """
+
+    owner: str = ""
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+    sets: Mapping[str, Set] = field(default_factory=dict)
+    elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    objects: tuple[str, ...] = ()
+    entry: ServiceEntry | None = None
+    needs: frozenset[str] = frozenset()
+    """What the owner expects of the base chains; known only to the compiler."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The fragment as JSON can hold it; `from_record` is the inverse."""
+        return {
+            "owner": self.owner,
+            "chains": {
+                name: {"hook": chain.hook and asdict(chain.hook), "rules": chain.lines}
+                for name, chain in self.chains.items()
+            },
+            "sets": {name: asdict(item) for name, item in self.sets.items()},
+            "elements": self.elements,
+            "objects": self.objects,
+            "entry": self.entry and self.entry.record,
+        }
+
+    @cached_property
+    def text(self) -> str:
+        """The record as one line of JSON."""
+        return dumps(self.record, separators=(",", ":"))
+
+    @cached_property
+    def digest(self) -> int:
+        """A number that differs wherever the fragment does."""
+        return int.from_bytes(blake2b(self.text.encode(), digest_size=16).digest())
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Fragment:
+        """A fragment from what `record` gave."""
+        entry = record["entry"]
+        return cls(
+            owner=record["owner"],
+            chains={
+                name: Chain(
+                    name,
+                    tuple((Written(line),) for line in chain["rules"]),
+                    chain["hook"] and Hook(**chain["hook"]),
+                )
+                for name, chain in record["chains"].items()
+            },
+            sets={name: _set(item) for name, item in record["sets"].items()},
+            elements=record["elements"],
+            objects=tuple(record["objects"]),
+            entry=entry and _entry(entry),
+        )
+
+
+@dataclass(frozen=True)
+class Program:
+    """One table's whole content. `fragments` is by owner; the program's own is under ``""``."""
+
+    fragments: Mapping[str, Fragment] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        """Names this program: equal programs have equal ids. 32 hexadecimal digits.
+
+        A sum over the fragments, so that a change costs what changed.
+        """
+        return f"{sum(fragment.digest for fragment in self.fragments.values()) % (1 << 128):032x}"
+
+    @cached_property
+    def sets(self) -> dict[str, Set]:
+        """Every set by name."""
+        return {name: item for fragment in self.fragments.values() for name, item in fragment.sets.items()}
+
+    @property
+    def services(self) -> tuple[ServiceEntry, ...]:
+        """Every service, by name."""
+        entries = (self.fragments[owner].entry for owner in sorted(self.fragments))
+        return tuple(entry for entry in entries if entry)
+
+
+def _set(record: Mapping[str, Any]) -> Set:
+    tuples = {name: tuple(record[name]) for name in ("key", "data", "flags")}
+    return Set(**{**record, **tuples})
+
+
+def _entry(record: Mapping[str, Any]) -> ServiceEntry:
+    backends = tuple(
+        BackendEntry(**{**backend, "endpoints": tuple(backend["endpoints"])})
+        for backend in record["backends"]
+    )
+    tables = {family: tuple(table) for family, table in record["tables"].items()}
+    listeners = tuple(record["listeners"])
+    return ServiceEntry(**{**record, "backends": backends, "tables": tables, "listeners": listeners})
