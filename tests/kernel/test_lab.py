@@ -189,7 +189,7 @@ def test_an_interrupted_up_is_listed_and_removed():
         build.up(plan_lab(CONFIG, name))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert not build.record(name).ready
-    with pytest.raises(LabError, match=f"lab {name} exists; remove it"):
+    with pytest.raises(LabError, match=f'a lab "{name}" exists; remove it'):
         build.up(plan_lab(CONFIG, name))
     build.down(name)
     assert not traces(name)

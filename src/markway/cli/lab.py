@@ -58,11 +58,16 @@ def up(
     begun = time.monotonic()
     with _told():
         path = _example() if file is None else file.absolute()
-        topology = plan_lab(_load(path), name)
+        config = _load(path)
+        topology = plan_lab(config, name)
         build_up(topology)
         if apply:
             _apply(topology.name, path)
-    _show(topology, path, time.monotonic() - begun)
+    typer.echo(f'lab "{name}" is up in {time.monotonic() - begun:.1f} s, from {path}')
+    _show(topology)
+    for trial in _trials(config, name):
+        typer.echo(f"try:    {trial}")
+    typer.echo(f"remove: markway lab down{'' if name == _DEFAULT else ' ' + name}")
 
 
 @app.command(
@@ -86,7 +91,7 @@ def down(
     with _told():
         for lab in names() if every else [name]:
             left = build_down(lab)
-            typer.echo(f"lab {lab} is removed")
+            typer.echo(f'lab "{lab}" is removed')
             if left:
                 pids = ", ".join(map(str, left))
                 typer.echo(f"not started in the lab, left alone in its nameless namespace: process {pids}")
@@ -143,8 +148,9 @@ def execute(
     with _told():
         hosts = record(name).hosts
         if host not in hosts:
-            raise LabError(f'lab {name} has no host "{host}"; it has {", ".join(hosts)}')
-        argv = ["ip", "netns", "exec", namespace(name, host), *command]
+            raise LabError(f'lab "{name}" has no host "{host}"; it has {", ".join(hosts)}')
+        own = command[1:] if command[0] == "--" else command
+        argv = ["ip", "netns", "exec", namespace(name, host), *own]
         os.execvpe(argv[0], argv, environment(name))  # noqa: S606 - no shell is meant
 
 
@@ -176,19 +182,27 @@ def _apply(name: str, path: Path) -> None:
         raise LabError("the file could not be applied; the lab is removed. To look: lab up --no-apply")
 
 
-def _show(topology: Topology, path: Path, seconds: float) -> None:
-    from markway.lab.topology import CLIENTS, Role
-
-    listening = [address for address in topology.hosts[0].loopback if address.version == 4]  # noqa: PLR2004
-    typer.echo(f"lab {topology.name} is up in {seconds:.1f} s, from {path}")
+def _show(topology: Topology) -> None:
     for host in topology.hosts:
         serves = " ".join(f"{server.port}/{server.protocol}" for server in host.servers)
         addresses = " ".join(map(str, (*host.addresses, *host.loopback)))
-        typer.echo(f"  {host.name:<12} {addresses}{'  serves ' + serves if host.role is Role.SERVER else ''}")
-    named = "" if topology.name == _DEFAULT else f" --name {topology.name}"
-    target = f"http://{listening[0]}/" if listening else "..."
-    typer.echo(f"try:    markway lab exec{named} {CLIENTS[0]} -- curl -s {target}")
-    typer.echo(f"remove: markway lab down{named.removeprefix(' --name')}")
+        typer.echo(f"  {host.name:<12} {addresses}{'  serves ' + serves if serves else ''}")
+
+
+def _trials(config: Config, name: str) -> Iterator[str]:
+    """A command for the first listener of each service: what to do now."""
+    from markway.config.model import Protocol
+    from markway.lab.topology import CLIENTS
+
+    where = f"markway lab exec{'' if name == _DEFAULT else ' --name ' + name} {CLIENTS[0]} --"
+    for service in config.services:
+        listener = service.listeners[0]
+        shown = f"[{listener.address}]" if listener.address.version == 6 else listener.address  # noqa: PLR2004
+        target = f"{shown}:{listener.ports[0].first}"
+        if listener.protocol is Protocol.TCP:
+            yield f"{where} curl -s http://{target}/"
+        else:
+            yield f"{where} {sys.executable} -m markway.lab.client {target} --udp"
 
 
 def _show_record(one: Record) -> None:

@@ -136,14 +136,12 @@ def _claim(topology: Topology) -> None:
 
 
 def _exists(name: str) -> LabError:
-    return LabError(f"lab {name} exists; remove it (markway lab down {name}) or choose another --name")
+    return LabError(f'a lab "{name}" exists; remove it (markway lab down {name}) or choose another --name')
 
 
 def _missing(name: str) -> LabError:
     known = ", ".join(names())
-    return LabError(
-        f'there is no lab "{name}", but {known}' if known else f'there is no lab "{name}", nor another'
-    )
+    return LabError(f'no lab is called "{name}" ({f"up: {known}" if known else "none is up"})')
 
 
 def _write(topology: Topology, *, ready: bool) -> None:

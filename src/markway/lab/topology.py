@@ -110,7 +110,7 @@ class Topology:
             if host.name == name:
                 return host
         known = ", ".join(host.name for host in self.hosts)
-        raise LabError(f'lab {self.name} has no host "{name}"; it has {known}')
+        raise LabError(f'lab "{self.name}" has no host "{name}"; it has {known}')
 
 
 def namespace(lab: str, host: str) -> str:
