@@ -182,35 +182,41 @@ class _Load:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 if every connection was answered, else 1."""
+    """The command line; returns the exit status: 0 if all were answered, 1 if not, 2 if misused."""
     options = _parser().parse_args(argv)
-    if options.hold:
-        from markway.lab.hold import hold  # noqa: PLC0415 - only then
-
-        return hold(
-            options.target,
-            options.count,
-            udp=options.udp,
-            source=options.source,
-            timeout=options.timeout,
-            limit=options.limit,
-            every=options.every,
-        )
     try:
-        tally = fetch_many(
-            options.target,
-            options.count,
-            udp=options.udp,
-            concurrency=options.concurrency,
-            source=options.source,
-            rate=options.rate,
-            timeout=options.timeout,
-            limit=options.limit,
-            path=options.path,
-        )
+        return _hold(options) if options.hold else _fetch(options)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _hold(options: argparse.Namespace) -> int:
+    from markway.lab.hold import hold  # noqa: PLC0415 - only then
+
+    return hold(
+        options.target,
+        options.count,
+        udp=options.udp,
+        source=options.source,
+        timeout=options.timeout,
+        limit=options.limit,
+        every=options.every,
+    )
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    tally = fetch_many(
+        options.target,
+        options.count,
+        udp=options.udp,
+        concurrency=options.concurrency,
+        source=options.source,
+        rate=options.rate,
+        timeout=options.timeout,
+        limit=options.limit,
+        path=options.path,
+    )
     sys.stdout.write(tally.to_json() + "\n")
     return 1 if tally.failed or tally.unstarted else 0
 
