@@ -25,6 +25,7 @@ PROTOCOLS = {
     "tcp+udp": (Protocol.TCP, Protocol.UDP),
 }
 
+_OCTETS = {str(number): number for number in range(256)}
 _PLAIN4 = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})")
 _LISTEN = re.compile(r"(?:\[([^\[\]]*)\]|([^:/\[\]]+)):([^/:]*)(?:/(.*))?", re.DOTALL)
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
@@ -32,9 +33,16 @@ _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _UNBRACKETED = re.compile(r"([0-9a-fA-F:.]*:[0-9a-fA-F:.]*):([0-9*][0-9,*-]*)((?:/.*)?)", re.DOTALL)
 
 
-@lru_cache(maxsize=1 << 16)
 def parse_address(text: str) -> Address:
     """One IPv4 or IPv6 address, without port, prefix or zone."""
+    try:  # four numbers, in a third of the time of ipaddress's own parser
+        one, two, three, four = text.split(".")
+        return IPv4Address(_OCTETS[one] << 24 | _OCTETS[two] << 16 | _OCTETS[three] << 8 | _OCTETS[four])
+    except (KeyError, ValueError):
+        return _parse_other_address(text)
+
+
+def _parse_other_address(text: str) -> Address:
     try:
         address = ip_address(text)
     except ValueError:
@@ -104,6 +112,7 @@ def parse_network(text: str) -> Network:
     return loose
 
 
+@lru_cache(maxsize=1 << 10)
 def parse_port(text: str) -> int:
     """One port, 1 to 65535."""
     if text in PORT_NAMES:
@@ -201,6 +210,9 @@ def _not_a_listener(text: str) -> WrongValue:
 
 def parse_endpoint(text: str) -> Endpoint:
     """`192.168.1.10:8443`, `[fd00::10]:80`, or an address alone, which keeps the port asked for."""
+    host, colon, port = text.partition(":")
+    if colon and port.isdigit():
+        return Endpoint(parse_address(host), parse_port(port))
     if text.startswith("["):
         match = _BRACKETED.fullmatch(text)
         if match is None:
@@ -212,8 +224,7 @@ def parse_endpoint(text: str) -> Endpoint:
                 f"did you mean {quote(text.replace('[', '').replace(']', ''))}?",
             )
         return Endpoint(address, None if match[2] is None else _endpoint_port(match[2]))
-    if text.count(":") == 1:
-        host, _, port = text.partition(":")
+    if colon and ":" not in port:
         return Endpoint(parse_address(host), _endpoint_port(port))
     return Endpoint(parse_address(text), None)
 
@@ -233,6 +244,7 @@ def _endpoint_port(text: str) -> int:
     return parse_port(text)
 
 
+_ORDINARY = range(0x0100_0000, 0x7F00_0000)  # as numbers; nothing of IPv6 in it is unusable
 _UNUSABLE4 = (  # first, last, what it is
     (0, 0, "the unspecified address"),
     (1, 0x00FF_FFFF, "an address of 0.0.0.0/8, which the kernel does not route"),
@@ -248,14 +260,15 @@ _UNUSABLE6 = (
 )
 
 
-def unusable(address: Address) -> str | None:
-    """Why this address can be neither balanced nor be a backend; None if it can.
+def check_usable(address: Address) -> None:
+    """Refuse an address that can be neither balanced nor be a backend.
 
     Loopback: martian in the kernel's routing unless route_localnet is set (net/ipv4/route.c,
     ip_route_input_slow), which Markway does not set. IPv6 scopes: RFC 4007.
     """
     number = int(address)
+    if number in _ORDINARY:
+        return
     for first, last, what in _UNUSABLE4 if isinstance(address, IPv4Address) else _UNUSABLE6:
         if first <= number <= last:
-            return what
-    return None
+            raise WrongValue(f"{address} is {what}", "an address of an interface is needed")

@@ -1,12 +1,12 @@
-"""What holds between services: no port is claimed twice, and the mark has a number for every backend."""
+"""From the tables of all files to one configuration."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from markway.config.addresses import join
-from markway.config.build import Built, Claim, build
-from markway.config.model import DEFAULT_MASK, Address, Config, PortRange, Protocol, Service
+from markway.config.build import build
+from markway.config.conflicts import check_chains, check_claims
+from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
 from markway.config.units import LARGEST_MASK, parse_mask
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from markway.config.schema import File
+    from markway.config.values import Built
 
 
 def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
@@ -23,8 +24,8 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     the first.
     """
     built = _services(files, report)
-    _check_claims([claim for one in built for claim in one.claims], report)
-    _warn_of_chains(built, report)
+    check_claims([claim for one in built for claim in one.claims], report)
+    check_chains(built, report)
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
     return Config(services, _mask(files, services, report))
 
@@ -41,67 +42,6 @@ def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:
             places[name] = place
             built.append(build(place, table, report))
     return built
-
-
-class _Taken(NamedTuple):
-    """A range of ports of one address and protocol, and which claim wants it."""
-
-    ports: PortRange
-    order: int
-
-
-def _check_claims(claims: Sequence[Claim], report: Report) -> None:
-    """Report each listener that wants what another one has."""
-    taken: dict[tuple[Address, Protocol], list[_Taken]] = {}
-    for order, (listener, _) in enumerate(claims):
-        taken.setdefault((listener.address, listener.protocol), []).extend(
-            [_Taken(ports, order) for ports in listener.ports]
-        )
-    for (address, protocol), ranges in taken.items():
-        if len(ranges) > 1:
-            _check_ranges(address, protocol, ranges, claims, report)
-
-
-def _check_ranges(
-    address: Address, protocol: Protocol, ranges: list[_Taken], claims: Sequence[Claim], report: Report
-) -> None:
-    """Sweep over the sorted ranges; one overlap of two listeners is reported once, at the later one."""
-    ranges.sort()
-    widest = ranges[0]
-    reported: set[tuple[int, int]] = set()
-    for one in ranges[1:]:
-        pair = (min(one.order, widest.order), max(one.order, widest.order))
-        if one.ports.first <= widest.ports.last and pair not in reported:
-            reported.add(pair)
-            common = PortRange(one.ports.first, min(one.ports.last, widest.ports.last))
-            first, second = claims[pair[0]].place, claims[pair[1]].place
-            owner = (
-                "this service"
-                if first.path[:2] == second.path[:2]
-                else f"service {quote(str(first.path[1]))}"
-            )
-            report.error(second, f"{join(address, common)}/{protocol} is already {owner}'s", other=first)
-        widest = max(widest, one, key=lambda taken: taken.ports.last)
-
-
-def _warn_of_chains(built: Sequence[Built], report: Report) -> None:
-    """Warn of backends that are the address of another service: a connection is balanced once."""
-    owners = {claim.listener.address: one for one in built for claim in one.claims}
-    for one in built:
-        for path, (address, port) in one.targets:
-            owner = owners.get(address)
-            if owner is None or owner is one or port is None:
-                continue
-            if any(
-                first <= port <= last
-                for listener in owner.service.listeners
-                for first, last in listener.ports
-            ):
-                report.warning(
-                    Place(one.place.source, path),
-                    f"{address} is where service {quote(owner.service.name)} listens, and a "
-                    "connection is balanced only once: a server on this machine would have to answer",
-                )
 
 
 def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], report: Report) -> int:
@@ -121,7 +61,7 @@ def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], report
                 report.error(Place(source, ("marks", "mask")), wrong.message, wrong.suggestion)
                 return mask
     source = where.source if where else (files[0][0] if files else 0)
-    if (source, ("marks", "mask")) not in report.pruned:
+    if Place(source, ("marks", "mask")) not in report.pruned:
         _check_width(Place(source, ("marks", "mask")), mask, services, report)
     return mask
 

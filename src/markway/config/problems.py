@@ -100,7 +100,7 @@ class Report:
 
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
-    pruned: set[tuple[int, Path]] = field(default_factory=set)
+    pruned: set[Place] = field(default_factory=set)
 
     def error(
         self,
@@ -121,7 +121,7 @@ class Report:
 
     def prune(self, source: int, path: Path) -> None:
         """Remember that the value at `path` was wrong and taken out, so that nobody misses it."""
-        self.pruned.update((source, path[:length]) for length in range(1, len(path) + 1))
+        self.pruned.update(Place(source, path[:length]) for length in range(1, len(path) + 1))
 
     def missing(self, place: Place, key: str, message: str, suggestion: str) -> None:
         """Note that a needed key is absent, unless it is there and already known to be wrong."""
@@ -130,8 +130,7 @@ class Report:
 
     def doubtful(self, place: Place, key: str) -> bool:
         """Whether something at or below this key was wrong, so that nothing can be said of what it lacks."""
-        path = (*place.path, key)
-        return (place.source, path) in self.pruned
+        return bool(self.pruned) and Place(place.source, (*place.path, key)) in self.pruned
 
 
 def quote(text: str) -> str:
