@@ -92,24 +92,31 @@ def parse_network(text: str) -> Network:
     address, slash, prefix = text.partition("/")
     if not slash:
         return ip_network(parse_address(text))
-    parse_address(address)
     try:
         loose = ip_network(text, strict=False)
     except ValueError:
+        parse_address(address)
         longest = 128 if ":" in address else 32
-        raise WrongValue(
-            f"{quote(text)} has no valid prefix length", f"0 to {longest} follows the slash"
-        ) from None
+        raise WrongValue(f"{quote(text)} has no valid prefix length", f"0 to {longest} follows the slash") from None
     if not (prefix.isascii() and prefix.isdigit()):
         raise WrongValue(f"{quote(text)} has a netmask", f"did you mean {quote(str(loose))}?")
-    if loose.network_address != ip_address(address):
+    if isinstance(loose, IPv6Network):
+        _check_not_mapped(text, loose)
+    if loose.network_address != parse_address(address):
         raise WrongValue(
             f"{quote(text)} has bits set beyond its prefix",
             f"did you mean the network {quote(str(loose))} or the address {quote(address)}?",
         )
-    if isinstance(loose, IPv6Network) and loose.prefixlen >= 96 and loose.network_address.ipv4_mapped:  # noqa: PLR2004 - RFC 4291 2.5.5.2
-        raise WrongValue(f"{quote(text)} is an IPv4 network inside an IPv6 one, which is never on the wire")
     return loose
+
+
+def _check_not_mapped(text: str, network: IPv6Network) -> None:
+    mapped, length = network.network_address.ipv4_mapped, network.prefixlen - 96  # RFC 4291, 2.5.5.2
+    if mapped is not None and length >= 0:
+        raise WrongValue(
+            f"{quote(text)} is an IPv4 network inside an IPv6 one, which is never on the wire",
+            f"did you mean {quote(f'{mapped}/{length}')}?",
+        )
 
 
 @lru_cache(maxsize=1 << 10)
@@ -131,9 +138,7 @@ def _parse_range(text: str) -> PortRange:
     first = parse_port(match[1])
     last = parse_port(match[2]) if match[2] else first
     if last < first:
-        raise WrongValue(
-            f"the port range {quote(text)} runs backwards", f"did you mean {quote(f'{last}-{first}')}?"
-        )
+        raise WrongValue(f"the port range {quote(text)} runs backwards", f"did you mean {quote(f'{last}-{first}')}?")
     return PortRange(first, last)
 
 
@@ -151,9 +156,7 @@ def parse_ports(text: str) -> tuple[PortRange, ...]:
     ranges = tuple(sorted(_parse_range(part) for part in text.split(",")))
     for before, after in pairwise(ranges):
         if after.first <= before.last:
-            raise WrongValue(
-                f"the ports {before} and {after} overlap", f"write each port once in {quote(text)}"
-            )
+            raise WrongValue(f"the ports {before} and {after} overlap", f"write each port once in {quote(text)}")
     return ranges
 
 
@@ -161,9 +164,7 @@ def parse_ports(text: str) -> tuple[PortRange, ...]:
 def _parse_protocols(text: str) -> tuple[Protocol, ...]:
     if text not in PROTOCOLS:
         hint = 'did you mean "tcp+udp"?' if text.lower() == "udp+tcp" else did_you_mean(text, [*PROTOCOLS])
-        raise WrongValue(
-            f"{quote(text)} is not a protocol that can be balanced", hint or "tcp, udp or tcp+udp"
-        )
+        raise WrongValue(f"{quote(text)} is not a protocol that can be balanced", hint or "tcp, udp or tcp+udp")
     return PROTOCOLS[text]
 
 
@@ -199,9 +200,7 @@ def _not_a_listener(text: str) -> WrongValue:
         right = join(ip_address(text.strip("[]")), 80)
         return WrongValue(f"{quote(text)} has no port", f"for example {quote(right)}")
     if re.fullmatch(r":?[0-9*][0-9,*-]*(/.*)?", text):
-        return WrongValue(
-            f"{quote(text)} has no address", f"for example {quote('192.0.2.10:' + text.lstrip(':'))}"
-        )
+        return WrongValue(f"{quote(text)} has no address", f"for example {quote('192.0.2.10:' + text.lstrip(':'))}")
     return WrongValue(
         f"{quote(text)} is not an address and a port",
         'for example "192.0.2.10:443/tcp" or "[2001:db8::10]:443"',

@@ -87,9 +87,7 @@ def _backends(
     return backends, targets
 
 
-def _fallback(
-    place: Place, table: ServiceTable, families: set[int], report: Report
-) -> tuple[Refusal, list[Target]]:
+def _fallback(place: Place, table: ServiceTable, families: set[int], report: Report) -> tuple[Refusal, list[Target]]:
     if not isinstance(table.fallback, Sorry):
         return Refusal(table.fallback), []
     where = Place(place.source, (*place.path, "fallback"))
@@ -104,9 +102,7 @@ def _source(place: Place, table: ServiceTable, families: set[int], report: Repor
         return ()
     where = Place(place.source, (*place.path, "source"))
     if table.mode != "snat":
-        report.error(
-            where, f'mode "{table.mode}" has no source: backends see the client', 'write mode = "snat"'
-        )
+        report.error(where, f'mode "{table.mode}" has no source: backends see the client', 'write mode = "snat"')
     found.sort(key=lambda pair: pair[1].version)
     one_per_family(place.source, found, "the source", report)
     for path, address in found:

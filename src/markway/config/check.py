@@ -78,11 +78,7 @@ def _check_width(place: Place, mask: int, services: Sequence[Service], report: R
     while wider.bit_count() < needed.bit_length():
         wider |= (wider + 1) & ~wider  # the lowest bit that is free
     parts = f"{backends} backends, {fallbacks} fallback servers, {persistent} services with persist"
-    hint = (
-        f'for example mask = "0x{wider:08x}"'
-        if wider <= LARGEST_MASK
-        else "split the services over two machines"
-    )
+    hint = f'for example mask = "0x{wider:08x}"' if wider <= LARGEST_MASK else "split the services over two machines"
     report.error(
         place,
         f"the mask 0x{mask:08x} has {(1 << mask.bit_count()) - 1} numbers, and {needed} are needed ({parts})",

@@ -19,9 +19,7 @@ HELPERS = {"ftp": Protocol.TCP, "tftp": Protocol.UDP}
 """The protocol that each helper of the kernel listens to."""
 
 
-def check_families(
-    source: int, families: set[int], targets: Sequence[Target], what: str, report: Report
-) -> None:
+def check_families(source: int, families: set[int], targets: Sequence[Target], what: str, report: Report) -> None:
     """Report endpoints that no client can be sent to, as no listener has their family."""
     useless = [target for target in targets if target.endpoint.address.version not in families]
     if not useless or not families:
@@ -85,9 +83,7 @@ def check_helper(place: Place, table: ServiceTable, claims: Sequence[Claim], rep
         report.error(where, f"{what} {wrong.listener.protocol}", other=wrong.place)
 
 
-def check_unanswered(
-    place: Place, claims: Sequence[Claim], targets: Sequence[Target], report: Report
-) -> None:
+def check_unanswered(place: Place, claims: Sequence[Claim], targets: Sequence[Target], report: Report) -> None:
     """Warn of listeners whose clients can only be refused."""
     answered = {target.endpoint.address.version for target in targets}
     unanswered = [claim.place.path for claim in claims if claim.listener.address.version not in answered]
@@ -133,11 +129,7 @@ def _check_ranges(
             reported.add(pair)
             common = PortRange(one.ports.first, min(one.ports.last, widest.ports.last))
             first, second = claims[pair[0]].place, claims[pair[1]].place
-            owner = (
-                "this service"
-                if first.path[:2] == second.path[:2]
-                else f"service {quote(str(first.path[1]))}"
-            )
+            owner = "this service" if first.path[:2] == second.path[:2] else f"service {quote(str(first.path[1]))}"
             report.error(second, f"{join(address, common)}/{protocol} is already {owner}'s", other=first)
         widest = max(widest, one, key=lambda taken: taken.ports.last)
 
@@ -150,11 +142,7 @@ def check_chains(built: Sequence[Built], report: Report) -> None:
             owner = owners.get(address)
             if owner is None or owner is one or port is None:
                 continue
-            if any(
-                first <= port <= last
-                for listener in owner.service.listeners
-                for first, last in listener.ports
-            ):
+            if any(first <= port <= last for listener in owner.service.listeners for first, last in listener.ports):
                 report.warning(
                     Place(one.place.source, path),
                     f"{address} is where service {quote(owner.service.name)} listens, and a "

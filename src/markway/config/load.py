@@ -38,6 +38,7 @@ _SYNTAX = {
         "close it, or use three quotes for several lines",
     ),
     "Unterminated string": ("the string is never closed", None),
+    "Expected \"'''\"": ("the string is never closed", None),
     "Unclosed array": ("the list is never closed", "a ] is missing"),
     "Unclosed inline table": ("the table is not closed here", "a , or } is missing"),
     "Expected '=' after a key in a key/value pair": ("a = is expected after the key", None),

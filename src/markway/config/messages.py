@@ -43,9 +43,7 @@ def _path(raw: Any, loc: tuple[int | str, ...]) -> Path:
     path: Path = ()
     value = raw
     for part in loc:
-        inside = (
-            part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
-        )
+        inside = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
         if inside:
             value = value[part]
             path = (*path, part)
@@ -102,9 +100,7 @@ def _explain(source: int, path: Path, raw: Any, report: Report) -> None:
     elif field is None:
         _unknown_key(place, value, report)
     elif isinstance(path[-1], int):
-        report.error(
-            place, f"expected a string, got {describe(value)}", f"for example {_element_example(field)}"
-        )
+        report.error(place, f"expected a string, got {describe(value)}", f"for example {_element_example(field)}")
     else:
         _wrong_value(place, value, field, report)
 
@@ -124,9 +120,7 @@ def _unknown_key(place: Place, value: Any, report: Report) -> None:
     if hint is None and isinstance(value, dict) and parent.path and isinstance(parent.path[-1], str):
         dotted = ".".join(map(str, parent.path[:-1]))
         hint = f"a name with dots is quoted: [{dotted}.{quote(f'{parent.path[-1]}.{key}')}]"
-    report.error(
-        parent, f"unknown key {quote(key)}", hint or f"there are {listed(known, 'and')}", at=place.path
-    )
+    report.error(parent, f"unknown key {quote(key)}", hint or f"there are {listed(known, 'and')}", at=place.path)
 
 
 def _wrong_value(place: Place, value: Any, field: FieldInfo, report: Report) -> None:
@@ -136,17 +130,13 @@ def _wrong_value(place: Place, value: Any, field: FieldInfo, report: Report) -> 
             known = listed([quote(choice) for choice in choices], "and")
             report.error(place, f"{quote(value)} is not in this version of Markway: there are {known}")
         else:
-            report.error(
-                place, f"expected {expected(field)}, got {quote(value)}", did_you_mean(value, choices)
-            )
+            report.error(place, f"expected {expected(field)}, got {quote(value)}", did_you_mean(value, choices))
         return
-    report.error(
-        place, f"expected {expected(field)}, got {describe(value)}", _value_hint(place, value, field)
-    )
+    report.error(place, f"expected {expected(field)}, got {describe(value)}", _value_hint(place, value, field))
 
 
 def _value_hint(place: Place, value: Any, field: FieldInfo) -> str:
-    form = _form(field)
+    form = form_of(field)
     kinds = _alternatives(field.annotation)
     if isinstance(value, str) and int in kinds and value.isascii() and value.isdigit():
         return f"did you mean {int(value)}, without quotes?"
@@ -163,7 +153,8 @@ def _element_example(field: FieldInfo) -> str:
     return toml(example[0] if isinstance(example, list) else example)
 
 
-def _form(field: FieldInfo) -> Form | None:
+def form_of(field: FieldInfo) -> Form | None:
+    """How a text of this key is to be written, if the schema says."""
     return next((item for item in field.metadata if isinstance(item, Form)), None)
 
 
@@ -174,17 +165,12 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _choices(field: FieldInfo) -> list[str]:
-    return [
-        word
-        for kind in _alternatives(field.annotation)
-        if get_origin(kind) is Literal
-        for word in get_args(kind)
-    ]
+    return [word for kind in _alternatives(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)]
 
 
 def expected(field: FieldInfo) -> str:
     """What a key's value has to be, in words."""
-    form = _form(field)
+    form = form_of(field)
     if form is not None:
         return form.name
     words = [quote(choice) for choice in _choices(field)]

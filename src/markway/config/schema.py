@@ -40,9 +40,7 @@ Addresses = Annotated[str | list[str] | None, Form("a string or a list of string
 Networks = Annotated[str | list[str] | None, Form("a string or a list of strings", _NETWORK)]
 Duration = Annotated[str | None, Form("a duration with its unit", _DURATION)]
 Rate = Annotated[str | None, Form("a rate", _RATE)]
-Bits = Annotated[
-    str | int | None, Form("a hexadecimal string or an integer", r"^0[xX][0-9a-fA-F](_?[0-9a-fA-F])*$")
-]
+Bits = Annotated[str | int | None, Form("a hexadecimal string or an integer", r"^0[xX][0-9a-fA-F](_?[0-9a-fA-F])*$")]
 Connections = Annotated[int | None, Field(ge=1, le=0xFFFF_FFFF)]
 
 
@@ -120,9 +118,7 @@ class BackendTable(BaseModel):
         1,
         ge=0,
         le=65535,
-        description=(
-            "Its share of new connections, relative to the others' of its priority. 0 takes no new ones."
-        ),
+        description=("Its share of new connections, relative to the others' of its priority. 0 takes no new ones."),
         examples=[2],
     )
     priority: int = Field(
@@ -212,23 +208,19 @@ class ServiceTable(BaseModel):
     refuse: Literal["reset", "drop"] = Field(
         "reset",
         description=(
-            "What a client gets that is denied or over a limit: a TCP reset (UDP: port unreachable) or "
-            "nothing."
+            "What a client gets that is denied or over a limit: a TCP reset (UDP: port unreachable) or nothing."
         ),
         examples=["drop"],
     )
     fallback: Literal["reset", "drop"] | Sorry = Field(
         "reset",
-        description=(
-            "What a client gets when no backend can be used: `reset`, `drop`, or a server that says sorry."
-        ),
+        description=("What a client gets when no backend can be used: `reset`, `drop`, or a server that says sorry."),
         examples=["drop", {"address": "192.168.1.99:80"}],
     )
     helper: Literal["ftp", "tftp"] | None = Field(
         None,
         description=(
-            "The kernel's helper for a protocol that opens further connections: `ftp` (tcp only) or "
-            "`tftp` (udp only)."
+            "The kernel's helper for a protocol that opens further connections: `ftp` (tcp only) or `tftp` (udp only)."
         ),
         examples=["ftp"],
     )

@@ -44,9 +44,7 @@ def parse_timeout(text: str) -> int:
         raise WrongValue(f"{quote(text)} is not a whole number of seconds", 'the shortest timeout is "1s"')
     seconds = int(span)
     if seconds < 1:
-        raise WrongValue(
-            f"{quote(text)} is shorter than one second: nothing would be remembered", "1s to 30d"
-        )
+        raise WrongValue(f"{quote(text)} is shorter than one second: nothing would be remembered", "1s to 30d")
     if seconds > LONGEST_TIMEOUT:
         raise WrongValue(
             f"{quote(text)} is longer than 30 days: the kernel would remember every client of that time",
@@ -79,9 +77,7 @@ def _no_such_unit(text: str, unit: str) -> WrongValue:
     if unit == "M":
         return WrongValue(what, 'minutes are "m" or "min"')
     lower = unit.lower()
-    return WrongValue(
-        what, f"did you mean {quote(lower)}?" if lower in _UNITS else "the units are s, m, h, d and w"
-    )
+    return WrongValue(what, f"did you mean {quote(lower)}?" if lower in _UNITS else "the units are s, m, h, d and w")
 
 
 @lru_cache(maxsize=1 << 10)
@@ -90,15 +86,11 @@ def parse_rate(text: str) -> SourceRate:
     match = _RATE.fullmatch(text)
     if match is None:
         hint = f"did you mean {quote(text + '/second')}?" if text.isdigit() else None
-        raise WrongValue(
-            f"{quote(text)} is not a rate", hint or 'for example "10/second" or "100/minute burst 20"'
-        )
+        raise WrongValue(f"{quote(text)} is not a rate", hint or 'for example "10/second" or "100/minute burst 20"')
     count, unit = int(match[1]), match[2]
     burst = DEFAULT_BURST if match[3] is None else int(match[3])
     if unit not in RATE_UNITS:
-        right = next(
-            (known for known in RATE_UNITS if known.startswith(unit.lower().removesuffix("s"))), None
-        )
+        right = next((known for known in RATE_UNITS if known.startswith(unit.lower().removesuffix("s"))), None)
         hint = f"did you mean {quote(right)}?" if right else did_you_mean(unit, RATE_UNITS)
         raise WrongValue(f"{quote(unit)} is not a unit of a rate", hint or "second, minute or hour")
     for what, value in (("rate", count), ("burst", burst)):

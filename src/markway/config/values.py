@@ -103,9 +103,7 @@ def claims_of(place: Place, table: ServiceTable, report: Report) -> list[Claim]:
     parsed = parse_each(place, "listen", table.listen, _usable_listen, report)
     if not parsed:
         report.missing(place, "listen", "the service listens nowhere", 'for example listen = "192.0.2.10:80"')
-    return [
-        Claim(listener, Place(place.source, path)) for path, listeners in parsed for listener in listeners
-    ]
+    return [Claim(listener, Place(place.source, path)) for path, listeners in parsed for listener in listeners]
 
 
 def merged(claims: Sequence[Claim]) -> tuple[Listener, ...]:

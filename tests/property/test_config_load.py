@@ -1,0 +1,114 @@
+"""Whatever the file holds, `load` answers with a configuration or with problems that point into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from markway.config.load import Loaded, Source, load
+from markway.config.problems import ConfigError
+
+EXAMPLES = [path.read_bytes() for path in sorted(Path("examples").glob("*.toml"))]
+WORDS = [
+    b"=", b"[", b"]", b"[[", b"{", b"}", b'"', b"'''", b"\n", b"\r\n", b"\0", b"\xff", b"\xef\xbb\xbf", b",", b".",
+    b"#", b"-1", b"true", b"1979-05-27", b"1e9", b"0x10000", b'"0"', b"[]", b"{}", b'["", 1]', b"service", b"backend",
+    b"listen", b'"x"', b"\\", b'"[::ffff:192.0.2.1]:80"', b'"*:*"', b'"0.0.0.0:1-0/tcp"', b'"10m"', b"weight",
+]  # fmt: skip
+
+SETTINGS = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["192.0.2.1:80", "[2001:db8::1]:*", "10.0.0.0/8", "fd00::1", "reset", "snat", "10m", "5/second"])
+)
+KEYS = st.sampled_from([
+    "service", "marks", "mask", "web", "backend", "a", "listen", "address", "mode", "persist", "timeout", "source",
+    "fallback", "allow", "deny", "source-rate", "helper", "weight", "priority", "max-connections", "x y", "", "ä",
+])  # fmt: skip
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
+)
+
+
+def answer(*files: bytes) -> None:
+    sources = [Source(f"{number}.toml", data) for number, data in enumerate(files)]
+    try:
+        loaded = load(sources)
+    except ConfigError as error:
+        problems = error.problems
+        assert problems
+    else:
+        assert isinstance(loaded, Loaded)
+        assert loaded.config.services
+        problems = loaded.warnings
+    assert list(problems) == sorted(problems)
+    for problem in problems:
+        number = int(problem.file.split(".")[0])
+        lines = files[number].removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n")
+        assert 1 <= problem.line <= len(lines)
+        assert 1 <= problem.column <= len(lines[problem.line - 1].decode(errors="replace")) + 1
+        assert "\n" not in str(problem)
+        assert "pydantic" not in str(problem)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=3))
+@example([b""])
+@example([b"\xff\xfe[\0"])
+@example([b"a = " + b"9" * 5000])
+@example([b"a = " + b"[" * 5000])
+@example([b".".join([b"a"] * 5000) + b" = 1"])
+@example([b"a = 1\ra = 2"])
+def test_any_bytes(files):
+    answer(*files)
+
+
+@SETTINGS
+@given(
+    st.sampled_from(EXAMPLES),
+    st.lists(
+        st.tuples(st.integers(0, 3000), st.integers(0, 12), st.sampled_from(WORDS) | st.binary(max_size=3)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_a_valid_file_with_a_few_changes(data, changes):
+    for at, removed, put in changes:
+        start = at % len(data)
+        data = data[:start] + put + data[start + removed :]
+    answer(data)
+    answer(data, EXAMPLES[0])
+
+
+def as_toml(value: Any) -> str:
+    """A document of any shape, in inline tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{quoted(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    if value is None:
+        return "07:32:00"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quoted(value) if isinstance(value, str) else str(value)
+
+
+def quoted(text: str) -> str:
+    return '"' + "".join(f"\\U{ord(character):08x}" for character in text) + '"'
+
+
+@SETTINGS
+@given(
+    st.dictionaries(KEYS, VALUES, max_size=4),
+    st.dictionaries(KEYS, VALUES, max_size=6),
+    st.dictionaries(KEYS, VALUES, max_size=4),
+)
+def test_any_shape_of_tables(document, service, backend):
+    document = {"service": {"web": {**service, "backend": {"a": backend}}}} | document
+    answer("".join(f"{quoted(key)} = {as_toml(value)}\n" for key, value in document.items()).encode())
