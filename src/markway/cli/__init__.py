@@ -1,0 +1,42 @@
+"""The command line: nouns read, verbs write."""
+
+from __future__ import annotations
+
+import typer
+
+from markway import __version__
+
+app = typer.Typer(
+    name="markway",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turns this machine into a traffic director, from one file.",
+    epilog="Exit status: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage "
+    "(plan --exit-code: changes to make).",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"markway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Turn this machine into a traffic director, from one file."""
+
+
+def main() -> None:
+    """Run the command line."""
+    from markway.cli import apply, check, lab, plan, schema, status
+
+    for module in (check, plan, apply, status, schema):
+        module.register(app)
+    app.add_typer(lab.app, name="lab")
+    app()

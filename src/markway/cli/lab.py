@@ -46,9 +46,7 @@ def up(
         Path | None, typer.Argument(help="The configuration: a file or a directory. Default: an example.")
     ] = None,
     name: Name = _DEFAULT,
-    apply: Annotated[
-        bool, typer.Option("--apply/--no-apply", help="Apply the file on the lab's director.")
-    ] = True,
+    apply: Annotated[bool, typer.Option("--apply/--no-apply", help="Apply the file on the lab's director.")] = True,
 ) -> None:
     """Build a lab from a file, start its servers, and apply the file on its director."""
     from markway.lab.build import up as build_up

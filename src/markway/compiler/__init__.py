@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markway.compiler.base import base_fragment
 from markway.compiler.balance import mark_names, service_fragment, table_sizes
+from markway.compiler.base import base_fragment
 from markway.marks import Registry, assign, reserve
 from markway.program.model import Fragment, Program
 
@@ -52,8 +52,7 @@ def compile_config(config: Config, registry: Registry, before: Compiled | None =
     fresh = {s.name for s in changed}
     kept = before.program.fragments if before else {}
     fragments: dict[str, Fragment] = {
-        s.name: service_fragment(s, registry, marks) if s.name in fresh else kept[s.name]
-        for s in config.services
+        s.name: service_fragment(s, registry, marks) if s.name in fresh else kept[s.name] for s in config.services
     }
     needs = frozenset[str]().union(*(fragment.needs for fragment in fragments.values()))
     return Compiled(config, registry, Program({"": base_fragment(marks, needs), **fragments}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import collapse_addresses
+from ipaddress import IPv4Address, collapse_addresses
 from typing import TYPE_CHECKING
 
 from markway.balance.slots import exact_size, hash_size, interleave, maglev
@@ -37,8 +37,8 @@ from markway.program.nft import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from markway.config.model import Backend, Endpoint, Listener, Network, Service
-    from markway.marks import Block, Field, Registry
+    from markway.config.model import Address, Endpoint, Listener, Network, Service
+    from markway.marks import Field, Registry
 
 HASH_SEED = 0x6D77
 """Fixed, so that two directors with one file choose alike."""
@@ -155,7 +155,7 @@ def _chain(service: Service, family: Family, offset: int, size: int, tag: int) -
     elif not service.persist:
         rules += [(draw, Written("jump slot")), (Written("jump capped"),), (UP, leave), (refuse,)]
     else:
-        source = _source(family, service.persist.prefix4 if family.version == 4 else service.persist.prefix6)
+        source = _source(family, family.choose(service.persist.prefix4, service.persist.prefix6))
         sticky = f"sticky{family.version}"
         key = Concat((Term(hexed(tag)), source))
         timeout = f"{service.persist.timeout}s"
@@ -208,8 +208,8 @@ def _limits(service: Service) -> Chain | None:
         rate = service.source_rate
         assert rate is not None  # noqa: S101  (a set is there only for a rate)
         over = f"limit rate over {rate.count}/{rate.unit} burst {rate.burst} packets"
-        source = _source(family, 32 if family.version == 4 else 64)
-        rules.append((Update("update", item.name, source, over=over), refuse))
+        key = _source(family, family.choose(32, 64))
+        rules.append((Update("update", item.name, key, over=over), refuse))
     if service.max_connections is not None:
         rules.append((Written(f"ct count over {service.max_connections}"), refuse))
     return Chain(f"service/{service.name}/limits", tuple(rules)) if rules else None
@@ -336,10 +336,12 @@ def _entry(
 
 
 def _written(endpoint: Endpoint) -> str:
-    address = f"[{endpoint.address}]" if endpoint.address.version == 6 and endpoint.port else endpoint.address
-    return f"{address}:{endpoint.port}" if endpoint.port else str(address)
+    return f"{_bracketed(endpoint.address)}:{endpoint.port}" if endpoint.port else str(endpoint.address)
 
 
 def _listener(listener: Listener) -> str:
-    address = f"[{listener.address}]" if listener.address.version == 6 else listener.address
-    return f"{address}:{','.join(map(str, listener.ports))}/{listener.protocol}"
+    return f"{_bracketed(listener.address)}:{','.join(map(str, listener.ports))}/{listener.protocol}"
+
+
+def _bracketed(address: Address) -> str:
+    return str(address) if isinstance(address, IPv4Address) else f"[{address}]"

@@ -75,6 +75,7 @@ def base_fragment(marks: Field, needs: frozenset[str]) -> Fragment:
         chains={chain.name: chain for chain in chains},
         sets={item.name: item for item in _sets(needs)},
         objects=tuple(_helper(name) for name in helpers),
+        mask=marks.mask,
     )
 
 

@@ -26,17 +26,21 @@ class Family:
 
     @property
     def kind(self) -> str:
-        """nft's type of its addresses."""
+        """Nft's type of its addresses."""
         return f"ipv{self.version}_addr"
 
     @property
     def nfproto(self) -> str:
-        """nft's name of the protocol family."""
+        """Nft's name of the protocol family."""
         return f"ipv{self.version}"
+
+    def choose(self, for4: int, for6: int) -> int:
+        """The number for this family."""
+        return for4 if self is IP else for6
 
     def netmask(self, prefix: int) -> str:
         """The mask of a prefix length, as nft writes it."""
-        kind = IPv4Network if self.version == 4 else IPv6Network  # noqa: PLR2004
+        kind = IPv4Network if self is IP else IPv6Network
         return str(kind((0, prefix)).netmask)
 
 

@@ -168,9 +168,7 @@ class _Load:
 
     def _expire(self, before: float) -> None:
         """Fail what began before that time, and forget what has ended."""
-        while self.ages and (
-            self.ages[0][0] < before or self.ages[0][2] is not self.open.get(self.ages[0][1])
-        ):
+        while self.ages and (self.ages[0][0] < before or self.ages[0][2] is not self.open.get(self.ages[0][1])):
             _, number, exchange = self.ages.popleft()
             if self.open.get(number) is exchange:
                 stage = "no answer" if exchange.connected else "not connected"

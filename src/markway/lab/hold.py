@@ -77,9 +77,7 @@ class _Line:
         self.moved = False
 
 
-def hold(
-    target: str, count: int, *, udp: bool, source: str | None, timeout: float, limit: float, every: float
-) -> int:
+def hold(target: str, count: int, *, udp: bool, source: str | None, timeout: float, limit: float, every: float) -> int:
     """Hold `count` connections, ask on all every `every` seconds; report as the module says.
 
     A connection that does not open or answer within `timeout` seconds is broken. After `limit` seconds

@@ -179,9 +179,7 @@ def _named(groups: Sequence[Sequence[_Backend]]) -> dict[str, tuple[_Backend, ..
         plain = uses[first.name] == 1 and first.name not in {DIRECTOR, SWITCH, *CLIENTS}
         name = first.name if plain else f"{first.service}-{first.name}"
         if name in hosts or not _HOST_NAME.fullmatch(name):
-            raise LabError(
-                f'service {first.service}: "{name}" cannot name a host of the lab; rename {first.name}'
-            )
+            raise LabError(f'service {first.service}: "{name}" cannot name a host of the lab; rename {first.name}')
         hosts[name] = tuple(group)
     return hosts
 
@@ -189,8 +187,7 @@ def _named(groups: Sequence[Sequence[_Backend]]) -> dict[str, tuple[_Backend, ..
 def _lans(hosts: dict[str, tuple[_Backend, ...]], taken: set[Address]) -> list[_Lan]:
     """One LAN for each set of prefixes that meet on a host; the director's addresses there become taken."""
     prefixes = {
-        name: sorted({_prefix(address) for address in _addresses(members)}, key=str)
-        for name, members in hosts.items()
+        name: sorted({_prefix(address) for address in _addresses(members)}, key=str) for name, members in hosts.items()
     }
     lans = []
     for number, group in enumerate(_connected(hosts.items(), lambda host: prefixes[host[0]]), start=1):
@@ -209,9 +206,7 @@ def _first_free(prefix: Network, taken: AbstractSet[Address]) -> Address:
     raise LabError(f"{prefix}: the file uses every address; the director needs one there")
 
 
-def _free_network(
-    candidates: Sequence[str], taken: Iterable[Address], prefixes: Sequence[Network]
-) -> Network:
+def _free_network(candidates: Sequence[str], taken: Iterable[Address], prefixes: Sequence[Network]) -> Network:
     used = {_prefix(address) for address in taken} | set(prefixes)
     for candidate in map(ip_network, candidates):
         if candidate not in used:

@@ -123,11 +123,12 @@ def _unclaimed(elements: dict[str, dict[str, str]], new: Program, gone: set[str]
     for name, items in elements.items():
         if name not in new.sets or name in gone:
             continue
-        if new.sets[name].shared:
-            claims = [f.elements[name] for f in new.fragments.values() if name in f.elements]
-            items = {key: value for key, value in items.items() if not any(key in claim for claim in claims)}
-        if items:
-            found[name] = items
+        claims = (
+            [f.elements[name] for f in new.fragments.values() if name in f.elements] if new.sets[name].shared else []
+        )
+        free = {key: value for key, value in items.items() if not any(key in claim for claim in claims)}
+        if free:
+            found[name] = free
     return found
 
 
@@ -151,7 +152,9 @@ def lines(changes: Changes) -> dict[str, list[str]]:
         "drop": [line for part in parts for line in _dropped(part)],
         "sets": [line for part in parts for line in _sets(part)],
         "give": [*_elements("add", changes)],
-        "rules": [f"add rule {TABLE} {item.name} {line}" for part in parts for item in part.chains for line in item.lines],
+        "rules": [
+            f"add rule {TABLE} {item.name} {line}" for part in parts for item in part.chains for line in item.lines
+        ],
     }
 
 

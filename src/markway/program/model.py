@@ -64,6 +64,8 @@ class Fragment:
     elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     objects: tuple[str, ...] = ()
     entry: ServiceEntry | None = None
+    mask: int = 0
+    """The backend field of the mark; only the program's own fragment has it."""
     needs: frozenset[str] = frozenset()
     """What the owner expects of the base chains; known only to the compiler."""
 
@@ -80,6 +82,7 @@ class Fragment:
             "elements": self.elements,
             "objects": self.objects,
             "entry": self.entry and self.entry.record,
+            "mask": self.mask,
         }
 
     @cached_property
@@ -110,6 +113,7 @@ class Fragment:
             elements=record["elements"],
             objects=tuple(record["objects"]),
             entry=entry and _entry(entry),
+            mask=record["mask"],
         )
 
 
@@ -126,6 +130,11 @@ class Program:
         A sum over the fragments, so that a change costs what changed.
         """
         return f"{sum(fragment.digest for fragment in self.fragments.values()) % (1 << 128):032x}"
+
+    @property
+    def mask(self) -> int:
+        """The backend field of the mark."""
+        return self.fragments[""].mask if "" in self.fragments else 0
 
     @cached_property
     def sets(self) -> dict[str, Set]:
@@ -146,8 +155,7 @@ def _set(record: Mapping[str, Any]) -> Set:
 
 def _entry(record: Mapping[str, Any]) -> ServiceEntry:
     backends = tuple(
-        BackendEntry(**{**backend, "endpoints": tuple(backend["endpoints"])})
-        for backend in record["backends"]
+        BackendEntry(**{**backend, "endpoints": tuple(backend["endpoints"])}) for backend in record["backends"]
     )
     tables = {family: tuple(table) for family, table in record["tables"].items()}
     listeners = tuple(record["listeners"])

@@ -1,0 +1,87 @@
+"""Undoing an apply that nobody confirmed, by a process that outlives the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from markway.apply.store import Pending, boot_clock, program_at
+from markway.apply.transaction import Present, empty_program, present, put
+from markway.kernel.netlink import Netlink
+
+if TYPE_CHECKING:
+    from markway.apply.store import Store
+    from markway.program.diff import Changes
+    from markway.program.model import Program
+
+
+class NothingToUndoError(RuntimeError):
+    """There is no earlier program."""
+
+
+def arm(store: Store, now: Present, program: Program, seconds: float) -> None:
+    """Start the clock: before the kernel changes, so that no kill can leave the change unwatched."""
+    store.set_pending(Pending(program.id, now.marker, boot_clock() + seconds))
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    _detach()
+    watcher = [sys.executable, "-m", "markway.apply.watch", str(store.folder), program.id]
+    os.execv(sys.executable, watcher)  # noqa: S606
+
+
+def _detach() -> None:
+    """Let go of the terminal, so that its end does not reach us."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.chdir("/")
+
+
+def watch(store: Store, program: str) -> None:
+    """Wait for the deadline of this program's confirmation, and undo it then."""
+    while (pending := store.pending()) and pending.program == program:
+        if pending.left <= 0:
+            with store.locked(wait=60), Netlink() as netlink:
+                settle(store, netlink)
+            return
+        time.sleep(min(pending.left, 0.5) + 0.001)
+
+
+def settle(store: Store, netlink: Netlink) -> bool:
+    """Undo what should have been confirmed by now; the caller holds the lock. Says whether it did."""
+    pending = store.pending()
+    if pending is None or pending.left > 0:
+        return False
+    now = present(store, netlink)
+    if now.marker == pending.program:
+        roll_back(store, netlink, now, "not confirmed in time")
+    store.set_pending(None)
+    return True
+
+
+def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes:
+    """Bring the program before the one in force back; the caller holds the lock.
+
+    Before the first program there was none: then all services go.
+
+    Raises:
+        NothingToUndoError: nothing was ever applied.
+        ApplyError: the kernel refused.
+    """
+    return put(store, netlink, now, earlier(now), why)
+
+
+def earlier(now: Present) -> Program:
+    """The program before the one in force.
+
+    Raises:
+        NothingToUndoError: nothing was ever applied.
+    """
+    if not now.entries:
+        raise NothingToUndoError("nothing was applied yet, so there is nothing to go back to")
+    return empty_program() if now.before is None else program_at(now.entries, now.before)

@@ -1,0 +1,252 @@
+"""What Markway remembers between commands: numbers given, programs applied, what awaits confirmation.
+
+The log holds programs as changes, one JSON line each, written before the kernel is told. The
+kernel names the program it holds, so whenever Markway was killed, the log and that name
+together say what is in force.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from markway.marks import Block, Registry
+from markway.program.model import Fragment, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_KEPT = 20
+"""Changes in the log before it is written anew from the last two programs."""
+
+
+class BusyError(RuntimeError):
+    """Another command holds the lock."""
+
+
+class StoreError(RuntimeError):
+    """The state folder cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the log: how a program came to be, and which fragments it changed."""
+
+    id: str
+    at: float
+    """Seconds since the epoch."""
+    why: str
+    changed: dict[str, Any]
+    """Fragment records by owner; None for an owner that left."""
+    end: int = 0
+    """Where its line ends in the file, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An apply that is undone at the deadline unless confirmed."""
+
+    program: str
+    before: str | None
+    deadline: float
+    """Seconds of the clock that runs on through suspend (CLOCK_BOOTTIME)."""
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; below 0 once it has passed."""
+        return self.deadline - boot_clock()
+
+
+def boot_clock() -> float:
+    """Seconds since boot, suspend included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Store:
+    """The state folder of one network namespace."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use this folder; it is made when first written to."""
+        self.folder = folder
+
+    @contextmanager
+    def locked(self, wait: float, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Keep other commands out.
+
+        Args:
+            wait: seconds to wait for another command to end.
+            waiting: is told once who is waited for.
+
+        Raises:
+            BusyError: it did not end in time.
+            StoreError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
+        try:
+            self._take(descriptor, wait, waiting)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _take(self, descriptor: int, wait: float, waiting: Callable[[str], None]) -> None:
+        end, told = boot_clock() + wait, False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
+                if boot_clock() >= end:
+                    raise BusyError(f"another markway command (process {holder}) is changing this machine") from None
+                if not told:
+                    waiting(f"waiting for another markway command (process {holder})")
+                    told = True
+                time.sleep(0.02)
+            else:
+                return
+
+    def registry(self) -> Registry:
+        """Numbers and slots given so far.
+
+        Raises:
+            StoreError: the file is broken.
+        """
+        record = self._read("registry.json")
+        if record is None:
+            return Registry()
+        try:
+            return Registry(
+                width=record["width"],
+                numbers=record["numbers"],
+                retired=tuple(record["retired"]),
+                blocks={name: Block(*block) for name, block in record["blocks"].items()},
+                next_offset=record["next_offset"],
+            )
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{self.folder / 'registry.json'} is broken: {error!r}") from error
+
+    def keep_registry(self, registry: Registry) -> None:
+        """Remember numbers and slots; must come before the kernel learns them."""
+        record = {name: getattr(registry, name) for name in Registry.__slots__}
+        self._write("registry.json", json.dumps(record))
+
+    def pending(self) -> Pending | None:
+        """The apply that awaits confirmation, if one does."""
+        record = self._read("confirm.json")
+        return Pending(**record) if record else None
+
+    def set_pending(self, pending: Pending | None) -> None:
+        """Await a confirmation, or no longer."""
+        if pending is None:
+            (self.folder / "confirm.json").unlink(missing_ok=True)
+        else:
+            self._write("confirm.json", json.dumps(asdict(pending)))
+
+    def verified(self) -> dict[str, Any]:
+        """What the kernel looked like after the last apply: `program`, `generation`, `digest`."""
+        return self._read("verified.json") or {}
+
+    def set_verified(self, program: str, generation: int, digest: str) -> None:
+        """Remember what the kernel looks like now."""
+        record = {"program": program, "generation": generation, "digest": digest}
+        self._write("verified.json", json.dumps(record))
+
+    def entries(self) -> list[Entry]:
+        """The log, oldest first; a line that was cut off ends it."""
+        try:
+            lines = (self.folder / "program.log").read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        found: list[Entry] = []
+        end = 0
+        for line in lines:
+            end += len(line)
+            try:
+                found.append(Entry(**json.loads(line), end=end))
+            except (ValueError, TypeError):
+                break
+        return found
+
+    def append(self, entries: list[Entry], old: Program, new: Program, why: str, at: float) -> None:
+        """Write a new program to the log behind `entries`; what the log held beyond them is dropped."""
+        changed: dict[str, str] = {
+            owner: fragment.text
+            for owner, fragment in new.fragments.items()
+            if owner not in old.fragments or old.fragments[owner].digest != fragment.digest
+        }
+        changed |= dict.fromkeys(old.fragments.keys() - new.fragments.keys(), "null")
+        inner = ",".join(f"{json.dumps(owner)}:{text}" for owner, text in changed.items())
+        line = f'{{"id":"{new.id}","at":{at},"why":{json.dumps(why)},"changed":{{{inner}}}}}\n'
+        if len(entries) >= _KEPT:
+            self._write("program.log", "".join(_compacted(entries)) + line)
+            return
+        descriptor = os.open(self.folder / "program.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, entries[-1].end if entries else 0)
+            os.lseek(descriptor, 0, os.SEEK_END)
+            with open(descriptor, "w", closefd=False) as file:
+                file.write(line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path} cannot be read: {error}; move it away to start afresh") from error
+
+    def _write(self, name: str, text: str) -> None:
+        """Replace a file whole: a reader sees the old one or the new one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / f".{name}.{os.getpid()}"
+        try:
+            with fresh.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.folder / name)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def program_at(entries: list[Entry], index: int) -> Program:
+    """The program that was in force after this entry of the log."""
+    records: dict[str, Any] = {}
+    for entry in entries[: index + 1]:
+        records |= entry.changed
+    return Program({owner: Fragment.from_record(record) for owner, record in records.items() if record})
+
+
+def position(entries: list[Entry], program: str | None) -> int | None:
+    """Where the program in force stands in the log; None if it is not there."""
+    found = (index for index in range(len(entries) - 1, -1, -1) if entries[index].id == program)
+    return next(found, None)
+
+
+def _compacted(entries: list[Entry]) -> list[str]:
+    """A long log from its last two programs on, as lines; enough to roll back."""
+    records: dict[str, Any] = {}
+    for entry in entries[:-1]:
+        records |= entry.changed
+    before, last = entries[-2:]
+    whole = {owner: record for owner, record in records.items() if record}
+    kept = ((before, whole), (last, last.changed))
+    return [
+        json.dumps({"id": entry.id, "at": entry.at, "why": entry.why, "changed": changed}) + "\n"
+        for entry, changed in kept
+    ]

@@ -1,0 +1,188 @@
+"""One program after another in the kernel: look, compare, write, verify."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markway.apply.store import position, program_at
+from markway.compiler import compile_config
+from markway.config.model import Config
+from markway.kernel import nft, table
+from markway.kernel.netlink import Message, Netlink, NetlinkError
+from markway.marks import Registry
+from markway.program.diff import Changes, diff, lines
+from markway.program.model import TABLE, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from markway.apply.store import Entry, Store
+    from markway.program.nft import Set
+
+
+class ApplyError(RuntimeError):
+    """The kernel did not take a program; the one before it is in force."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """What is in force in the kernel.
+
+    `program` is None if the kernel holds no program that the log knows, or another one than
+    it says; `damage` then says why, unless the kernel holds nothing of ours.
+    """
+
+    marker: str | None
+    program: Program | None
+    damage: str | None
+    entries: list[Entry]
+    """The log up to the program in force; all of it, if that is unknown."""
+
+    @property
+    def before(self) -> int | None:
+        """Where the log has the program before the one in force."""
+        found = (i for i in range(len(self.entries) - 2, -1, -1) if self.entries[i].id != self.marker)
+        return next(found, None)
+
+
+def present(store: Store, netlink: Netlink) -> Present:
+    """Find out what is in force, and whether someone else changed it."""
+    entries = store.entries()
+    marker = table.program_id(netlink)
+    index = position(entries, marker)
+    if marker is None:
+        held = table.structure(netlink)
+        damage = "the kernel's table does not say which program it holds" if held.chains else None
+        return Present(None, None, damage, entries)
+    if index is None:
+        return Present(marker, None, f"program {marker[:8]} in the kernel is not in the log", entries)
+    program = program_at(entries, index)
+    damage = _damage(store, netlink, program)
+    return Present(marker, None if damage else program, damage, entries[: index + 1])
+
+
+def _damage(store: Store, netlink: Netlink, program: Program) -> str | None:
+    """What in the kernel differs from the program that it claims to hold."""
+    verified = store.verified()
+    seen = table.generation(netlink)
+    known = verified.get("program") == program.id
+    if known and verified["generation"] == seen:
+        return None
+    held = table.structure(netlink)
+    if known and verified["digest"] != held.digest:
+        return "somebody else has changed the rules of our table"
+    if fault := _misfit(held, program):
+        return fault
+    for name, item in program.sets.items():
+        if not (item.dynamic or name == table.MARKER) and not table.elements_match(
+            netlink, item, _wanted(program, name)
+        ):
+            return f"somebody else has changed the elements of {item.noun} {name}"
+    store.set_verified(program.id, seen, held.digest)
+    return None
+
+
+def _misfit(held: table.Structure, program: Program) -> str | None:
+    chains = {name: len(c.rules) for f in program.fragments.values() for name, c in f.chains.items()}
+    if held.chains != chains:
+        odd = sorted(name for name in held.chains | chains if held.chains.get(name) != chains.get(name))
+        return f"chain {odd[0]} is not as the program has it"
+    if held.sets.keys() != program.sets.keys():
+        return f"set {min(held.sets.keys() ^ program.sets.keys())} is not as the program has it"
+    return None
+
+
+def _wanted(program: Program, name: str) -> Mapping[str, str]:
+    return {
+        key: value for f in program.fragments.values() if name in f.elements for key, value in f.elements[name].items()
+    }
+
+
+def empty_program() -> Program:
+    """The program of a file without services: our base chains, which let everything pass.
+
+    They stay when the last service goes: without a nat chain the kernel forgets translations.
+    """
+    return compile_config(Config(), Registry()).program
+
+
+def changes_to(now: Present, program: Program) -> Changes:
+    """What must change for a program to be in force; all of it where the present one is unknown."""
+    return diff(now.program or Program(), program)
+
+
+def put(store: Store, netlink: Netlink, now: Present, program: Program, why: str) -> Changes:
+    """Bring a program into force; nothing happens if it is.
+
+    The caller holds the store's lock. Raises:
+        ApplyError: the kernel refused; what was in force still is.
+    """
+    changes = changes_to(now, program)
+    if now.program is not None and not changes and now.marker == program.id:
+        return changes
+    store.append(now.entries, now.program or program_at(now.entries, len(now.entries) - 1), program, why, time.time())
+    try:
+        _write(netlink, now, changes)
+    except (nft.NftError, NetlinkError) as error:
+        raise ApplyError(f"the kernel refused the program; nothing was changed\n{error}") from error
+    held = table.structure(netlink)
+    fault = "it holds another program" if table.program_id(netlink) != program.id else _misfit(held, program)
+    if fault:
+        raise ApplyError(f"read back after the apply, the kernel differs: {fault}")
+    store.set_verified(program.id, table.generation(netlink), held.digest)
+    return changes
+
+
+def _write(netlink: Netlink, now: Present, changes: Changes) -> None:
+    """Only elements: over netlink, in microseconds. Else one batch of text."""
+    marker = table.marker_lines(now.marker, changes.new.id)
+    if now.program is None:
+        _rebuild(netlink, changes)
+    elif not changes.structural and all(map(table.writable, _touched(changes))):
+        netlink.transaction(list(element_messages(changes, now.marker)))
+    else:
+        nft.run("\n".join([line for phase in lines(changes).values() for line in phase] + marker))
+
+
+def _touched(changes: Changes) -> Iterator[Set]:
+    return (changes.set(name) for part in changes.parts for name in (*part.add, *part.delete))
+
+
+def element_messages(changes: Changes, marker: str | None) -> Iterator[Message]:
+    """A change of elements alone, as netlink has it; the marker comes with it."""
+    for part in changes.parts:
+        for name, items in part.delete.items():
+            yield from table.delete_messages(changes.set(name), items)
+    for part in changes.parts:
+        for name, added in part.add.items():
+            yield from table.add_messages(changes.set(name), added)
+    yield from table.marker_messages(marker, changes.new.id)
+
+
+def _rebuild(netlink: Netlink, changes: Changes) -> None:
+    """Write a program over a table whose content is unknown, in one batch.
+
+    Sets that packets fill (persistence, limits) are kept if they can be.
+    """
+    held = table.structure(netlink)
+    dynamic = {name for name, item in changes.new.sets.items() if item.dynamic}
+    try:
+        nft.run(_rebuilt(held, changes, keep=dynamic & held.sets.keys()))
+    except nft.NftError:
+        if not dynamic & held.sets.keys():
+            raise
+        nft.run(_rebuilt(held, changes, keep=set()))
+
+
+def _rebuilt(held: table.Structure, changes: Changes, keep: set[str]) -> str:
+    hooked = {name for f in changes.new.fragments.values() for name, chain in f.chains.items() if chain.hook}
+    cleared = [
+        f"add table {TABLE}",
+        *(f"flush chain {TABLE} {name}" for name in held.chains),
+        *(f"delete {noun} {TABLE} {name}" for name, noun in held.sets.items() if name not in keep),
+        *(f"delete chain {TABLE} {name}" for name in held.chains if name not in hooked),
+    ]
+    made = [line for phase in lines(changes).values() for line in phase]
+    return "\n".join([*cleared, *made, *table.marker_lines(None, changes.new.id)])

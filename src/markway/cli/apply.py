@@ -1,0 +1,154 @@
+"""`markway apply`, `confirm` and `rollback`: the verbs that change the kernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, count, fail, load, need_root, seconds, told
+
+if TYPE_CHECKING:
+    from markway.apply.store import Store
+    from markway.program.diff import Changes
+
+_WAIT = "30s"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog="The kernel takes the change whole or not at all. Established connections keep their backend, "
+        "persistence and counters stay, and no table, rule or mark bit of others is touched. "
+        "With --confirm 60s the change is undone after that time unless `markway confirm` is run, "
+        "also if this terminal dies."
+    )(apply)
+    app.command()(confirm)
+    app.command(
+        epilog="Twice in a row returns to where you were. Before the first apply there was nothing: "
+        "then all services go."
+    )(rollback)
+
+
+def _say(message: str) -> None:
+    print(f"markway: {message}", file=sys.stderr)
+
+
+def apply(
+    file: File = DEFAULT_PATH,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="TIME", help="Undo the change after this time unless confirmed."),
+    ] = None,
+    wait: Wait = _WAIT,
+    as_json: Json = False,
+) -> None:
+    """Bring a configuration into force."""
+    from markway.apply.confirm import arm, settle
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+    from markway.apply.transaction import changes_to, present, put
+    from markway.compiler import compile_config
+    from markway.kernel.netlink import Netlink
+
+    begun = time.monotonic()
+    deadline = None if confirm is None else seconds(confirm)
+    patience = seconds(wait)
+    loaded = load(file, as_json=as_json)
+    for warning in loaded.warnings:
+        _say(f"{warning} (a warning)")
+    need_root("apply")
+    store = Store(state_folder())
+    with told(), store.locked(patience, _say), Netlink() as netlink:
+        settle(store, netlink)
+        _refuse_while_pending(store)
+        compiled = compile_config(loaded.config, store.registry())
+        now = present(store, netlink)
+        if now.damage:
+            _say(f"{now.damage}: writing the table anew")
+        store.keep_registry(compiled.registry)
+        waits = deadline is not None and (now.program is None or bool(changes_to(now, compiled.program)))
+        if waits and deadline is not None:
+            arm(store, now, compiled.program, deadline)
+        try:
+            changes = put(store, netlink, now, compiled.program, f"apply {file}")
+        except Exception:
+            store.set_pending(None)
+            raise
+    _report(changes, time.monotonic() - begun, confirm if waits else None, as_json=as_json)
+
+
+def _refuse_while_pending(store: Store) -> None:
+    pending = store.pending()
+    if pending:
+        fail(f"an apply awaits confirmation for {pending.left:.0f} s more: markway confirm or markway rollback first")
+
+
+def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from markway.program.impact import impacts
+
+    if as_json:
+        record = {
+            "changed": bool(changes),
+            "program": changes.new.id,
+            "seconds": round(took, 4),
+            "services": [asdict(impact) for impact in impacts(changes)],
+            "confirm": confirm,
+        }
+        print(json.dumps(record, indent=2))
+        return
+    services = count(len(changes.new.services), "service")
+    if not changes:
+        print(f"Nothing to change: {services} in force, program {changes.new.id[:8]}.")
+        return
+    kinds = [impact.kind for impact in impacts(changes)]
+    told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)
+    print(
+        f"In force: {services}{' (' + told_kinds + ')' if told_kinds else ''}, "
+        f"program {changes.new.id[:8]}, {took:.2f} s."
+    )
+    if confirm:
+        print(f"It is undone in {confirm} unless you run: markway confirm")
+
+
+def confirm(wait: Wait = _WAIT, as_json: Json = False) -> None:
+    """Keep what `apply --confirm` has applied."""
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+
+    need_root("confirm")
+    store = Store(state_folder())
+    with told(), store.locked(seconds(wait), _say):
+        pending = store.pending()
+        if pending is None:
+            fail("nothing awaits confirmation")
+        if pending.left <= 0:
+            fail("too late: the time for confirmation has passed and the change is being undone")
+        store.set_pending(None)
+    print(json.dumps({"confirmed": pending.program}) if as_json else f"Confirmed: program {pending.program[:8]} stays.")
+
+
+def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
+    """Go back to the program that was in force before the present one."""
+    from markway.apply.confirm import roll_back
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+    from markway.apply.transaction import present
+    from markway.kernel.netlink import Netlink
+
+    need_root("rollback")
+    store = Store(state_folder())
+    with told(), store.locked(seconds(wait), _say), Netlink() as netlink:
+        now = present(store, netlink)
+        changes = roll_back(store, netlink, now, "rollback")
+        store.set_pending(None)
+    if as_json:
+        print(json.dumps({"from": now.marker, "program": changes.new.id}))
+    else:
+        services = count(len(changes.new.services), "service")
+        print(f"Back to program {changes.new.id[:8]}: {services} in force.")

@@ -1,0 +1,27 @@
+"""`markway check`: is the file right?"""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from markway.cli.common import DEFAULT_PATH, File, Json, count, load
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Reads only the file: needs no root, asks no kernel.")(check)
+
+
+def check(file: File = DEFAULT_PATH, as_json: Json = False) -> None:
+    """Report every problem of a configuration, each with its place and what to do."""
+    loaded = load(file, as_json=as_json)
+    services = loaded.config.services
+    if as_json:
+        print(json.dumps({"problems": [], "warnings": [warning.as_dict() for warning in loaded.warnings]}, indent=2))
+        return
+    for warning in loaded.warnings:
+        print(f"{warning} (a warning)")
+    backends = sum(len(service.backends) for service in services)
+    print(f"{file}: {count(len(services), 'service')}, {count(backends, 'backend')}: right")

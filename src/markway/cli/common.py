@@ -1,0 +1,113 @@
+"""What the commands share: reading the file, standing before the kernel, failing in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from markway.config.load import Loaded, Source
+
+DEFAULT_PATH = Path("/etc/markway")
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="The configuration: a TOML file, or a directory of *.toml files.",
+        show_default=True,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[
+    str,
+    typer.Option("--wait", metavar="TIME", help="How long to wait for another command that changes the machine."),
+]
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the command with one message on standard error."""
+    print(f"markway: {message}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def seconds(text: str) -> float:
+    """A duration from the command line, as `60s` or `5m`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)", text)
+    if not match:
+        fail(f'"{text}" is no duration: write for example 60s or 5m', 2)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def need_root(command: str) -> None:
+    """End the command unless it may change the kernel's network."""
+    if os.geteuid() != 0:
+        fail(f"{command} needs root, to talk to the kernel: try sudo markway {command}")
+
+
+def load(path: Path, *, as_json: bool = False) -> Loaded:
+    """Read a configuration; end the command with all its problems if it has any."""
+    from markway.config.load import load as load_sources
+    from markway.config.problems import ConfigError
+
+    try:
+        return load_sources(_sources(path))
+    except ConfigError as error:
+        if as_json:
+            import json
+
+            print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}, indent=2))
+        else:
+            for problem in error.problems:
+                print(problem, file=sys.stderr)
+            count = len(error.problems)
+            print(f"{count} problem{'s' if count > 1 else ''}; nothing was changed", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _sources(path: Path) -> list[Source]:
+    from markway.config.load import LARGEST_FILE, Source
+
+    try:
+        files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        if not files:
+            fail(f"{path} has no *.toml file")
+        found = []
+        for file in files:
+            with file.open("rb") as opened:
+                found.append(Source(str(file), opened.read(LARGEST_FILE + 1)))
+    except OSError as error:
+        fail(f"cannot read {error.filename or path}: {error.strerror}")
+    return found
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn what can go wrong with the machine into one message."""
+    from markway.apply.confirm import NothingToUndoError
+    from markway.apply.store import BusyError, StoreError
+    from markway.apply.transaction import ApplyError
+    from markway.kernel.netlink import NetlinkError
+    from markway.kernel.nft import NftMissingError
+
+    try:
+        yield
+    except (BusyError, StoreError, ApplyError, NothingToUndoError, NftMissingError) as error:
+        fail(str(error))
+    except NetlinkError as error:
+        fail(f"the kernel refused: {error.strerror}")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 service`, `2 services`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

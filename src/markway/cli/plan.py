@@ -1,0 +1,142 @@
+"""`markway plan`: what an apply would change, in the kernel's own language."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from markway.cli.common import DEFAULT_PATH, File, Json, count, load, need_root, told
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator
+
+    from markway.apply.transaction import Present
+    from markway.program.diff import Change, Changes
+
+_WIDE = 8
+"""Elements of one set that are shown before the rest is counted."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="With --exit-code: 0 there is nothing to change, 2 there is, 1 an error. "
+        "Lines are nft(8) syntax; marks are shown beside the names they stand for."
+    )(plan)
+
+
+def plan(
+    file: File = DEFAULT_PATH,
+    full: Annotated[bool, typer.Option("--full", help="Show every element, however many.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Say by the exit status if there are changes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what apply would change, why, and whom it touches. Changes nothing."""
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+    from markway.apply.transaction import changes_to, present
+    from markway.compiler import compile_config
+    from markway.kernel.conntrack import connections_by_mark
+    from markway.kernel.netlink import Netlink
+
+    loaded = load(file, as_json=as_json)
+    need_root("plan")
+    store = Store(state_folder())
+    with told(), Netlink() as netlink:
+        compiled = compile_config(loaded.config, store.registry())
+        now = present(store, netlink)
+        changes = changes_to(now, compiled.program)
+        flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
+    if as_json:
+        print(json.dumps(_record(now, changes, flows), indent=2))
+    else:
+        for line in _text(now, changes, flows, full=full):
+            print(line)
+    if exit_code and changes:
+        raise typer.Exit(2)
+
+
+def _record(now: Present, changes: Changes, flows: Counter[int]) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from markway.program.diff import lines
+    from markway.program.impact import impacts
+
+    return {
+        "changes": bool(changes),
+        "program": {"old": now.marker, "new": changes.new.id},
+        "damage": now.damage,
+        "services": [asdict(impact) for impact in impacts(changes)],
+        "established": {"connections": flows.total(), "touched": touched(changes, flows)},
+        "nft": [line for phase in lines(changes).values() for line in phase] if changes else [],
+    }
+
+
+def touched(changes: Changes, flows: Counter[int]) -> int:
+    """Established connections whose mark would change its meaning: only another mask does that."""
+    new = {b.name + "@" + s.name: b.mark for s in changes.new.services for b in s.backends}
+    old = {b.name + "@" + s.name: b.mark for s in changes.old.services for b in s.backends}
+    return sum(flows[mark] for name, mark in old.items() if new.get(name, mark) != mark)
+
+
+def _text(now: Present, changes: Changes, flows: Counter[int], *, full: bool) -> Iterator[str]:
+    if now.damage:
+        yield f"# {now.damage}: the table is written anew"
+    if not changes:
+        yield "Nothing to change: the kernel holds this program."
+        return
+    for part in changes.parts:
+        yield from _part(changes, part, full=full)
+    yield from summary(changes, flows)
+
+
+def _part(changes: Changes, part: Change, *, full: bool) -> Iterator[str]:
+    from markway.program.diff import Changes as Part
+    from markway.program.diff import lines
+    from markway.program.impact import entry_of, reasons
+
+    old, new = (program.fragments.get(part.owner) for program in (changes.old, changes.new))
+    before, after = entry_of(old), entry_of(new)
+    why = ", ".join(reasons(before, after))
+    head = f"service {part.owner}" if part.owner else "what all services share"
+    yield f"# {head}: {part.kind}{': ' + why if why else ''}"
+    entry = after or before
+    for backend in entry.backends if entry else ():
+        share = " and ".join(f"{share:.1%} of new connections" for share in sorted({*backend.shares.values()}))
+        where = ", ".join(backend.endpoints)
+        yield f"#   {backend.name}: mark 0x{backend.mark:08x}, {where}, {share or 'no new connection'}"
+    for phase in lines(Part(changes.old, changes.new, (part,))).values():
+        for line in phase:
+            if not line.startswith("add table"):
+                yield line if full else _folded(line)
+    yield ""
+
+
+def _folded(line: str) -> str:
+    """A line of many elements, shortened."""
+    head, brace, rest = line.partition("{ ")
+    elements = rest.removesuffix(" }").split(", ")
+    if " element " not in head or not brace or len(elements) <= _WIDE:
+        return line
+    return f"{head}{{ {', '.join(elements[:4])}, … {len(elements) - 5} more …, {elements[-1]} }}"
+
+
+def summary(changes: Changes, flows: Counter[int]) -> Iterator[str]:
+    """The blast radius in words."""
+    from markway.program.impact import impacts
+
+    listed = impacts(changes)
+    for impact in listed:
+        if impact.moved is not None:
+            yield f"{impact.service}: {impact.moved:.1%} of new connections move to another backend"
+    for kind, words in (("added", "new"), ("removed", "gone")):
+        names = [impact.service for impact in listed if impact.kind == kind]
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
+            yield f"{count(len(names), 'service')} {words}: {shown}"
+    yield f"{touched(changes, flows)} of {count(flows.total(), 'established connection')} touched"

@@ -1,0 +1,177 @@
+"""Just enough netlink: messages, attributes, transactions and dumps.
+
+Layouts: linux/netlink.h and linux/netfilter/nfnetlink.h.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Attributes: TypeAlias = dict[int, bytes]
+
+REQUEST, MULTI, ACK, DUMP = 0x1, 0x2, 0x4, 0x300
+CREATE, EXCLUSIVE = 0x400, 0x200
+NESTED = 0x8000
+
+_HEADER = struct.Struct("=IHHII")
+_FAMILY = struct.Struct("!BBH")
+_ERROR, _DONE = 2, 3
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NETFILTER = 12
+_NFTABLES = 10
+_BUFFER = 1 << 20
+
+
+class NetlinkError(OSError):
+    """The kernel answered a request with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One nfnetlink message: `kind` is subsystem and command; `family` an NFPROTO number."""
+
+    kind: int
+    flags: int
+    family: int
+    payload: bytes
+
+    def pack(self, sequence: int) -> bytes:
+        """The message as it goes over the socket."""
+        length = _HEADER.size + _FAMILY.size + len(self.payload)
+        head = _HEADER.pack(length, self.kind, self.flags | REQUEST, sequence, 0)
+        return head + _FAMILY.pack(self.family, 0, _NFTABLES if self.kind <= _BATCH_END else 0) + self.payload
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def text(kind: int, value: str) -> bytes:
+    """An attribute that holds a string."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | NESTED, b"".join(parts))
+
+
+def attributes(data: bytes) -> Attributes:
+    """The attributes in `data` by kind; of a repeated kind, the last."""
+    return dict(each(data))
+
+
+def each(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and value of every attribute in `data`."""
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:  # noqa: PLR2004
+            return
+        yield kind & 0x3FFF, data[at + 4 : at + length]
+        at += length + 3 & ~3
+
+
+class Netlink:
+    """A netlink socket to netfilter, in the network namespace of the thread that opens it."""
+
+    def __init__(self) -> None:
+        """Open the socket.
+
+        Raises:
+            OSError: the kernel has no nfnetlink, or no permission.
+        """
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 25)  # SO_RCVBUFFORCE
+        self._socket.setsockopt(socket.SOL_SOCKET, 32, 1 << 25)  # SO_SNDBUFFORCE
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def transaction(self, messages: Sequence[Message]) -> None:
+        """Send nftables messages as one batch, which the kernel takes whole or not at all.
+
+        Raises:
+            NetlinkError: the kernel refused; nothing was changed.
+        """
+        frame = [
+            Message(_BATCH_BEGIN, 0, 0, b""),
+            *messages,
+            Message(_BATCH_END, ACK, 0, b""),
+        ]
+        first = self._sequence + 1
+        packed = b"".join(message.pack(first + index) for index, message in enumerate(frame))
+        self._sequence = first + len(frame)
+        self._socket.send(packed)
+        self._acknowledged()
+
+    def _acknowledged(self) -> None:
+        """Wait for the kernel's answers; a refused batch has errors before, or in place of, its end's."""
+        answered = False
+        while not answered or self._pending():
+            for kind, payload in _messages(self._socket.recv(_BUFFER)):
+                if kind == _ERROR:
+                    answered = True
+                    _raise(payload)
+
+    def _pending(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+
+    def dump(self, kind: int, family: int, payload: bytes = b"") -> Iterator[bytes]:
+        """All objects of a kind; each as the bytes of its attributes. To be read to the end.
+
+        Raises:
+            NetlinkError: the kernel refused, as when the table is not there.
+        """
+        self._sequence += 1
+        self._socket.send(Message(kind, DUMP, family, payload).pack(self._sequence))
+        while True:
+            for answer, data in _messages(self._socket.recv(_BUFFER)):
+                if answer == _DONE:
+                    return
+                if answer == _ERROR:
+                    _raise(data)
+                yield data[_FAMILY.size :]
+
+    def get(self, kind: int, family: int, payload: bytes = b"") -> bytes:
+        """One object, as the bytes of its attributes.
+
+        Raises:
+            NetlinkError: the kernel refused, as when it is not there.
+        """
+        self._sequence += 1
+        self._socket.send(Message(kind, 0, family, payload).pack(self._sequence))
+        for answer, data in _messages(self._socket.recv(_BUFFER)):
+            if answer == _ERROR:
+                _raise(data)
+            return data[_FAMILY.size :]
+        return b""
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        yield kind, data[at + _HEADER.size : at + length]
+        at += length + 3 & ~3
+
+
+def _raise(payload: bytes) -> None:
+    code = -struct.unpack_from("=i", payload)[0]
+    if code:
+        raise NetlinkError(code, os.strerror(code))
