@@ -1,0 +1,51 @@
+# Every target installs what it needs. `make demo` and `make test` want root: they build network namespaces.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test check bench lock format clean need-lab need-test need-bench
+
+demo: need-lab $(VENV)/.run
+	@$(RUN)/python -m markway.lab.demo $(if $(KEEP),--keep)
+
+test: need-test $(VENV)/.dev
+	@$(MAKE) --no-print-directory check
+	@$(RUN)/python -m pytest tests/kernel
+
+check: $(VENV)/.dev
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports --no-cache > .import-linter.log || { cat .import-linter.log; exit 1; }
+	@$(RUN)/python -m pytest tests/unit tests/property
+
+bench: need-bench $(VENV)/.dev
+	@$(RUN)/python -m bench $(ARGS)
+
+need-lab:
+	@scripts/need lab
+
+need-test:
+	@scripts/need lab test
+
+need-bench:
+	@scripts/need lab bench
+
+lock: $(VENV)/.dev
+	@$(RUN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
+	    --group build pyproject.toml -o requirements/run.lock
+	@$(RUN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 \
+	    --group dev pyproject.toml -o requirements/dev.lock
+
+format: $(VENV)/.dev
+	@$(RUN)/ruff check --fix .
+	@$(RUN)/ruff format .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.run: requirements/run.lock pyproject.toml
+	@scripts/setup $(PYTHON) $(VENV) run
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml
+	@scripts/setup $(PYTHON) $(VENV) dev
