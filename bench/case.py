@@ -11,6 +11,7 @@ FIRST_SERVICE = ipv4("100.64.0.1")
 FIRST_BACKEND = ipv4("10.128.0.1")
 FIRST_CLIENT = ipv4("10.64.0.1")
 SERVICE_PORT, BACKEND_PORT = 80, 8080
+STRIDE = 7919  # a prime: services that follow in time do not follow in the tables
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ class Case:
 
     @property
     def size(self) -> str:
+        """Name the case by its numbers."""
         return f"{len(self.services):,} x {len(self.services[0].backends):,}"
 
     @property
     def backends(self) -> list[Backend]:
+        """All servers, service by service."""
         return [backend for service in self.services for backend in service.backends]
 
     def heavier(self) -> Case:
@@ -59,19 +62,15 @@ class Case:
     def flows(self, count: int) -> list[Flow]:
         """Connections from many clients, spread over all services; no source port twice in 60,000."""
         services = [(ipv4(service.address), service.port) for service in self.services]
-        stride = max(1, len(services) // 7 * 3 + 1)  # coprime enough: neighbours in time are not in the table
         return [
-            Flow(FIRST_CLIENT + i * 37 % 50021, 1024 + i % 60000, *services[i * stride % len(services)])
+            Flow(FIRST_CLIENT + i * 37 % 50021, 1024 + i % 60000, *services[i * STRIDE % len(services)])
             for i in range(count)
         ]
 
     def direct_flows(self, count: int) -> list[Flow]:
         """The same connections to the servers' own addresses, as routing needs them."""
         servers = [(ipv4(backend.address), backend.port) for backend in self.backends]
-        return [
-            Flow(FIRST_CLIENT + i * 37 % 50021, 1024 + i % 60000, *servers[i % len(servers)])
-            for i in range(count)
-        ]
+        return [Flow(FIRST_CLIENT + i * 37 % 50021, 1024 + i % 60000, *servers[i % len(servers)]) for i in range(count)]
 
 
 def case(services: int, backends: int) -> Case:

@@ -13,8 +13,8 @@ from bench.topology import CLIENT_MAC, SERVER_MAC, Namespace
 
 CHUNK = 2048
 NEW_FLOWS = 16 * CHUNK
-LATER_FLOWS = 2 * CHUNK
-LATER_PASSES = 12
+LATER_FLOWS = CHUNK
+LATER_PASSES = 16
 ENTRY = re.compile(r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)")
 
 
@@ -67,22 +67,22 @@ class Bench:
         return typical(times) * 1e6
 
     def later_packets(self, generator: Generator) -> float:
-        """Open connections, answer them, and return microseconds for each packet that follows."""
+        """Open connections, answer them, and return microseconds for each packet that follows, both ways."""
         flows = self.flows[:LATER_FLOWS]
         with self.director.inside():
             clients, servers = self.director.ifindex("clients"), self.director.ifindex("servers")
             generator.fill([packet(flow, SYN, CLIENT_MAC) for flow in flows])
             generator.send(len(flows), clients)
-            answers = [packet(flow, SYN | ACK, SERVER_MAC) for flow in self.answers()]
-            generator.fill(answers)
+            answers = self.answers()
+            generator.fill([packet(flow, SYN | ACK, SERVER_MAC) for flow in answers])
             generator.send(len(answers), servers)
-            generator.fill([packet(flow, ACK, CLIENT_MAC) for flow in flows])
-            generator.send(len(flows), clients)
-            times = []
+            there = [packet(flow, ACK, CLIENT_MAC) for flow in flows]
+            back = [packet(flow, ACK, SERVER_MAC) for flow in answers]
+            times: list[float] = []
             for _ in range(LATER_PASSES):
-                generator.rewind()
-                times.append(generator.send(len(flows), clients))
-        return typical(times) / len(flows) * 1e6
+                time_there = _pass(generator, there, clients)
+                times.append((time_there + _pass(generator, back, servers)) / 2)
+        return typical(times) * 1e6
 
     def answers(self) -> list[Flow]:
         """Read from the connection table how each connection's answer looks when it comes from its server."""
@@ -93,6 +93,11 @@ class Bench:
                 source, target, source_port, target_port = ends[1]
                 found.append(Flow(ipv4(source), int(source_port), ipv4(target), int(target_port)))
         return found
+
+
+def _pass(generator: Generator, packets: list[bytes], device: int) -> float:
+    generator.fill(packets)
+    return generator.send(len(packets), device) / len(packets)
 
 
 def typical(times: list[float]) -> float:

@@ -82,6 +82,7 @@ class Generator:
         self._programs = {verdict: _load(_program(table, cursor, verdict)) for verdict in (DROP, PASS)}
 
     def close(self) -> None:
+        """Give the kernel back what it holds for us."""
         self._table.close()
         self._cursor.close()
         for descriptor in (*self._descriptors, *self._programs.values()):
@@ -94,6 +95,7 @@ class Generator:
         self.rewind()
 
     def rewind(self) -> None:
+        """Begin with the table's first packet again."""
         self._cursor[:8] = bytes(8)
 
     def send(self, count: int, ifindex: int, verdict: int = PASS) -> float:

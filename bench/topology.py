@@ -17,7 +17,7 @@ PREFIX = "mwb-"
 CLONE_NEWNET = 0x40000000
 
 # Addresses: clients, virtual addresses and servers are each one route.
-CLIENTS = "10.64.0.0/10"
+CLIENTS = "10.64.0.0/16"
 SERVERS = "10.128.0.0/9"
 CLIENT_MAC = "02:00:00:00:00:01"
 SERVER_MAC = "02:00:00:00:00:02"
@@ -41,6 +41,7 @@ class Namespace:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self, *command: str, stdin: str | None = None, timeout: float | None = 120) -> str:
+        """Run a command in the namespace."""
         return sh("ip", "netns", "exec", self.name, *command, stdin=stdin, timeout=timeout)
 
     def start(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -87,9 +88,11 @@ class Namespace:
         self.run("sysctl", "-qw", *(f"net.{key.replace('__', '.')}={value}" for key, value in settings.items()))
 
     def ifindex(self, device: str) -> int:
+        """Return a device's number."""
         return int(self.run("cat", f"/sys/class/net/{device}/ifindex"))
 
     def flush_connections(self) -> None:
+        """Forget all tracked connections."""
         subprocess.run(
             ["ip", "netns", "exec", self.name, "conntrack", "-F"], capture_output=True, check=False, timeout=60
         )
@@ -150,7 +153,7 @@ def forwarding(director: Namespace) -> None:
 
 @dataclass(frozen=True)
 class Road:
-    """Real machines in a row: client, director, servers."""
+    """Real machines in a row."""
 
     client: Namespace
     director: Namespace
@@ -158,26 +161,25 @@ class Road:
 
 
 @contextmanager
-def road(client_addresses: list[str], virtual: str, servers: list[str]) -> Iterator[Road]:
-    """Make client, director and servers.
+def road(name: str, virtual: str) -> Iterator[Road]:
+    """Make client, director and servers; every client and server address lives on one machine.
 
-        client 10.64.0.x --- 10.64.255.254 director 10.128.255.254 --- 10.128.0.x servers
-                                    (virtual address)
+    client (10.64.0.0/16) --- director (virtual) --- servers (10.128.0.0/9)
     """
-    with namespace("client") as client, namespace("director") as director, namespace("servers") as farm:
-        for device, other in (("clients", client), ("servers", farm)):
-            director.run("ip", "link", "add", device, "type", "veth", "peer", "name", "up0", "netns", other.name)
-            other.run("ip", "link", "set", "up0", "up")
-            director.run("ip", "link", "set", device, "up")
-        for there, addresses, gateway, device in (
-            (client, client_addresses, "10.64.255.254", "clients"),
-            (farm, servers, "10.128.255.254", "servers"),
+    with namespace(f"{name}-c") as client, namespace(name) as director, namespace(f"{name}-s") as servers:
+        for device, other, addresses, link in (
+            ("clients", client, CLIENTS, "10.126.255"),
+            ("servers", servers, SERVERS, "10.127.255"),
         ):
-            for address in addresses:
-                there.run("ip", "address", "add", f"{address}/16", "dev", "up0")
-            there.sysctl(ipv4__ip_local_port_range="1024 65535", ipv4__tcp_tw_reuse=1, core__somaxconn=8192)
-            director.run("ip", "address", "add", f"{gateway}/16", "dev", device)
-            there.run("ip", "route", "add", "default", "via", gateway)
+            ends = ("type", "veth", "peer", "name", "up0", "netns", other.name)
+            director.run("ip", "link", "add", device, *ends)
+            for there, end, host in ((director, device, 254), (other, "up0", 253)):
+                there.run("ip", "link", "set", end, "up")
+                there.run("ip", "address", "add", f"{link}.{host}/30", "dev", end)
+            director.run("ip", "route", "add", addresses, "via", f"{link}.253")
+            other.run("ip", "route", "add", "default", "via", f"{link}.254")
+            other.run("ip", "route", "add", "local", addresses, "dev", "lo")
+            other.sysctl(ipv4__ip_local_port_range="1024 65535", core__somaxconn=8192)
         director.run("ip", "address", "add", f"{virtual}/32", "dev", "lo")
         forwarding(director)
-        yield Road(client, director, farm)
+        yield Road(client, director, servers)

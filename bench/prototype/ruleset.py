@@ -5,24 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.case import Case
+    from bench.case import Case, Service
 
 SLOTS = 16
 
 
 def ruleset(case: Case, *, snat: bool = False) -> str:
-    """Write the table for a case."""
+    """Write the table for a case; weights are all 1."""
     slots, listeners, chains, backends = [], [], [], []
     base = 128
     for service in case.services:
         size = max(SLOTS, len(service.backends))
         listeners.append(f"{service.address} . tcp . {service.port} : jump {service.name}")
         chains.append(
-            f"chain {service.name} {{\n"
-            f"ct mark set numgen inc mod {size} offset {base} map @slots return\nreject\n}}\n"
+            f"chain {service.name} {{\nct mark set numgen inc mod {size} offset {base} map @slots return\nreject\n}}\n"
         )
-        for slot in range(size):
-            slots.append(f"{base + slot} : {service.backends[slot % len(service.backends)].number:#x}")
+        owners = [service.backends[slot % len(service.backends)].number for slot in range(size)]
+        slots += [f"{base + slot} : {owner:#x}" for slot, owner in enumerate(owners)]
         base += size
         backends += [f"{b.number:#x} : {b.address} . {b.port}" for b in service.backends]
     postrouting = "ct mark & 0xffff != 0 masquerade" if snat else ""
@@ -30,7 +29,8 @@ def ruleset(case: Case, *, snat: bool = False) -> str:
 delete table inet markway
 table inet markway {{
 map slots {{ typeof numgen inc mod 2 : meta mark; elements = {{ {", ".join(slots)} }} }}
-map listeners4 {{ type ipv4_addr . inet_proto . inet_service : verdict; counter; elements = {{ {", ".join(listeners)} }} }}
+map listeners4 {{ type ipv4_addr . inet_proto . inet_service : verdict; counter
+elements = {{ {", ".join(listeners)} }} }}
 map backends4 {{ type mark : ipv4_addr . inet_service; counter; elements = {{ {", ".join(backends)} }} }}
 {"".join(chains)}
 chain choose {{
@@ -49,3 +49,23 @@ type nat hook postrouting priority srcnat; policy accept;
 }}
 }}
 """
+
+
+def weight_change(old: Case, new: Case) -> str:
+    """Write the elements that differ; the stand-in knows that only the slots of one service may."""
+    lines, base = [], 128
+    for before, after in zip(old.services, new.services, strict=True):
+        size = max(SLOTS, len(before.backends))
+        if before is not after:
+            for slot in range(size):
+                was, now = _owner(before, slot), _owner(after, slot)
+                if was != now:
+                    lines.append(f"delete element inet markway slots {{ {base + slot} : {was:#x} }}")
+                    lines.append(f"add element inet markway slots {{ {base + slot} : {now:#x} }}")
+        base += size
+    return "\n".join(lines) + "\n"
+
+
+def _owner(service: Service, slot: int) -> int:
+    shares = [backend.number for backend in service.backends for _ in range(backend.weight)]
+    return shares[slot % len(shares)]
