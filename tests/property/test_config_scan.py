@@ -118,7 +118,7 @@ def documents(draw):
             writer.key((), array)
             writer.places[*array, index] = writer.places[array]
             writer.places[array] = writer.places[array] if first is None else first
-            base = (*array, index)
+            base: Path = (*array, index)
             writer.blank()
             writer.text += "]]"
         else:
