@@ -273,7 +273,7 @@ def test_warnings():
     chain = '[service.x]\nlisten = "192.0.2.11:80"\nbackend.a.address = "192.0.2.10:80"\n'
     assert warned(WEB.decode() + chain) == [
         (
-            'm:7:9: service.x.backend.a.address: 192.0.2.10 is where service "web" listens, and a connection is '
+            'm:7:11: service.x.backend.a.address: 192.0.2.10 is where service "web" listens, and a connection is '
             "balanced only once: a server on this machine would have to answer"
         )
     ]
