@@ -59,8 +59,8 @@ def base_fragment(marks: Field, needs: frozenset[str]) -> Fragment:
         needs: sets, protocols (`tcp4`) and helpers (`helper/ftp`) that the services use.
     """
     chains = [
-        Chain("prerouting-mangle", (_restored(marks),), Hook("filter", "prerouting", "mangle")),
-        Chain("output-mangle", (_restored(marks),), Hook("filter", "output", "mangle")),
+        Chain("prerouting-mangle", _restored(marks), Hook("filter", "prerouting", "mangle")),
+        Chain("output-mangle", _restored(marks), Hook("filter", "output", "mangle")),
         Chain("prerouting-dstnat", _translation(marks, needs), Hook("nat", "prerouting", "dstnat")),
         Chain("output-dstnat", _translation(marks, needs), Hook("nat", "output", "-100")),
         Chain("postrouting-srcnat", _masking(marks, needs), Hook("nat", "postrouting", "srcnat")),
@@ -79,9 +79,14 @@ def base_fragment(marks: Field, needs: frozenset[str]) -> Fragment:
     )
 
 
-def _restored(marks: Field) -> Rule:
-    """Every later packet of a connection gets the connection's mark back."""
-    return (_in_field(marks, "!="), Written("jump restore"))
+def _restored(marks: Field) -> tuple[Rule, ...]:
+    """Every later packet of a connection is counted and gets the connection's mark back."""
+    return ((_in_field(marks, "=="), _RETURN), _counted(marks), (Written("jump restore"),))
+
+
+def _counted(marks: Field) -> Rule:
+    """A look-up without consequence: the element counts it."""
+    return (Match(_field(CONNTRACK, marks), "", Term("@traffic")),)
 
 
 def _in_field(marks: Field, operator: str) -> Match:
@@ -133,6 +138,7 @@ def _translation(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
         ),
         *((fresh, dispatch) for dispatch in _dispatches(needs)),
         (_in_field(marks, "=="), _RETURN),
+        _counted(marks),
         (Written("jump restore"),),
         *_destinations(marks, needs),
     )
@@ -148,17 +154,20 @@ def _dispatches(needs: frozenset[str]) -> Iterator[Dispatch]:
 
 
 def _destinations(marks: Field, needs: frozenset[str]) -> Iterator[Rule]:
+    """By family: else one family's connections would be looked up, and counted, in the other's map too."""
     for family in FAMILIES:
         mark = _field(CONNTRACK, marks)
+        mine = Match(Term("meta nfproto"), "", Term(family.nfproto))
         if f"backends{family.version}" in needs:
             for protocol in ("tcp", "udp"):
                 if f"{protocol}{family.version}" in needs:
                     yield (
+                        mine,
                         Match(Term("meta l4proto"), "", Term(protocol)),
                         Nat("dnat", family.name, Mapped(mark, f"backends{family.version}")),
                     )
         if f"hosts{family.version}" in needs:
-            yield (Nat("dnat", family.name, Mapped(mark, f"hosts{family.version}")),)
+            yield (mine, Nat("dnat", family.name, Mapped(mark, f"hosts{family.version}")))
 
 
 def _beside_foreign(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
