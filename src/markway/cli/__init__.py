@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import typer
 
 from markway import __version__
@@ -34,6 +36,7 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
+    gc.disable()  # a command is short, and ten thousand services are a million objects to walk
     from markway.cli import apply, check, lab, plan, schema, status
 
     for module in (check, plan, apply, status, schema):

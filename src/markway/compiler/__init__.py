@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from markway.compiler.balance import mark_names, service_fragment, table_sizes
+from markway.compiler.balance import service_fragment
 from markway.compiler.base import base_fragment
+from markway.compiler.pools import mark_names, pools
+from markway.config.model import Config
 from markway.marks import Registry, assign, reserve
-from markway.program.model import Fragment, Program
+from markway.program.model import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from markway.config.model import Config, Service
+    from markway.config.model import Service
+    from markway.marks import Field
+    from markway.program.model import Fragment
 
 __all__ = ["Compiled", "compile_config"]
 
@@ -26,8 +31,21 @@ class Compiled:
     registry: Registry
     program: Program
 
+    @cached_property
+    def services(self) -> Mapping[str, Service]:
+        """The services by name."""
+        return {service.name: service for service in self.config.services}
 
-def compile_config(config: Config, registry: Registry, before: Compiled | None = None) -> Compiled:
+    @property
+    def marks(self) -> Field:
+        """The backend field of the mark."""
+        return self.registry.backend_field(self.config.mask)
+
+
+_NOTHING = Compiled(Config(), Registry(), Program())
+
+
+def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHING) -> Compiled:
     """Compile a configuration.
 
     Args:
@@ -38,29 +56,26 @@ def compile_config(config: Config, registry: Registry, before: Compiled | None =
     Raises:
         markway.marks.MarksError: the mask is too small for the file.
     """
-    known = _services(before)
-    changed = [s for s in config.services if not _same(s, known.get(s.name))]
+    known = before.services
+    changed = [s for s in config.services if (old := known.get(s.name)) is not s and old != s]
     same_names = len(known) == len(config.services) and all(
         s.name in known and mark_names(s) == mark_names(known[s.name]) for s in changed
     )
     if not same_names:
         registry = assign(registry, (name for s in config.services for name in mark_names(s)), config.mask)
-    registry = reserve(registry, {pool: size for s in changed for pool, size in table_sizes(s, registry).items()})
+    registry = reserve(registry, {pool.name: pool.size for s in changed for pool in pools(s, registry)})
     marks = registry.backend_field(config.mask)
-    if before is not None and before.registry.backend_field(before.config.mask) != marks:
+    if marks != before.marks:
         changed = list(config.services)
-    fresh = {s.name for s in changed}
-    kept = before.program.fragments if before else {}
-    fragments: dict[str, Fragment] = {
-        s.name: service_fragment(s, registry, marks) if s.name in fresh else kept[s.name] for s in config.services
-    }
-    needs = frozenset[str]().union(*(fragment.needs for fragment in fragments.values()))
-    return Compiled(config, registry, Program({"": base_fragment(marks, needs), **fragments}))
+    fresh = {s.name: service_fragment(s, registry, marks) for s in changed}
+    fragments = {**before.program.fragments, **fresh}
+    for name in fragments.keys() - {s.name for s in config.services} if not same_names else ():
+        del fragments[name]
+    if not (same_names and "" in fragments and marks == before.marks and _same_needs(fresh, before.program)):
+        needs = frozenset[str]().union(*(fragment.needs for fragment in fragments.values()))
+        fragments[""] = base_fragment(marks, needs)
+    return Compiled(config, registry, Program(fragments))
 
 
-def _services(before: Compiled | None) -> Mapping[str, Service]:
-    return {service.name: service for service in before.config.services} if before else {}
-
-
-def _same(service: Service, other: Service | None) -> bool:
-    return service is other or service == other
+def _same_needs(fresh: Mapping[str, Fragment], before: Program) -> bool:
+    return all(fragment.needs == before.fragments[name].needs for name, fragment in fresh.items())

@@ -69,12 +69,10 @@ class Changes:
 
 def diff(old: Program, new: Program) -> Changes:
     """What must change for `old` to become `new`, by owner; unchanged fragments cost a comparison."""
-    owners = sorted(old.fragments.keys() | new.fragments.keys())
-    parts = (
-        _change(owner, old.fragments.get(owner), new.fragments.get(owner), new)
-        for owner in owners
-        if old.fragments.get(owner) is not new.fragments.get(owner)
-    )
+    before, after = old.fragments, new.fragments
+    owners = [owner for owner, fragment in after.items() if before.get(owner) is not fragment]
+    owners += before.keys() - after.keys()
+    parts = (_change(owner, before.get(owner), after.get(owner), new) for owner in sorted(owners))
     return Changes(old, new, tuple(part for part in parts if part))
 
 

@@ -1,0 +1,160 @@
+"""The chain of a service, which reads like a sentence: limits, persistence, choice, refusal."""
+
+from __future__ import annotations
+
+from ipaddress import collapse_addresses
+from typing import TYPE_CHECKING
+
+from markway.compiler.names import CONNTRACK, UP, Family, hexed, refusal_chain, service_chain
+from markway.config.model import Schedule
+from markway.program.nft import (
+    And,
+    Assign,
+    Chain,
+    Concat,
+    Jhash,
+    Mapped,
+    Match,
+    Numgen,
+    Rule,
+    Set,
+    Term,
+    Update,
+    Written,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from markway.compiler.pools import Pool
+    from markway.config.model import Network, Persist, Service
+
+HASH_SEED = 0x6D77
+"""Fixed, so that two directors with one file choose alike."""
+
+SOURCES = 65536
+"""Sources remembered by a rate limit; those beyond are not limited until others are forgotten."""
+
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+_FORGOTTEN = 60
+_RETURN = Written("return")
+
+
+def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool) -> Chain:
+    """What a new connection of one family goes through.
+
+    Args:
+        service: the service.
+        pool: who is chosen among.
+        offset: the first slot of the pool.
+        tag: the service's own mark, which keeps its persistence apart in the shared map.
+        limited: whether `limits` gave a chain.
+    """
+    family = pool.family
+    rules: list[Rule] = []
+    if service.helper:
+        rules.append((Written(f'ct helper set "{service.helper}"'),))
+    if limited:
+        rules.append((Written(f"jump {_limits_name(service)}"),))
+    refuse = Written(f"goto {refusal_chain(service.fallback)}")
+    draw = Assign(CONNTRACK, _draw(service.schedule, family, offset, pool.size))
+    capped: list[Rule] = [(Written("jump capped"),)] if any(b.max_connections for b in service.backends) else []
+    if not pool.weights:
+        rules.append((refuse,))
+    elif service.persist:
+        rules += [*_remembered(service.persist, family, draw, tag, capped), (refuse,)]
+    elif capped:
+        rules += [(draw, Written("jump slot")), *capped, (UP, _RETURN), (refuse,)]
+    else:
+        rules.append((draw, Written("goto slot")))
+    return Chain(service_chain(service, family), tuple(rules))
+
+
+def _remembered(persist: Persist, family: Family, draw: Assign, tag: int, capped: list[Rule]) -> Iterator[Rule]:
+    """Recall the source's backend if it is still up, else draw; then remember, if there is room."""
+    source = _source(family, family.choose(persist.prefix4, persist.prefix6))
+    sticky = f"sticky{family.version}"
+    key = Concat((Term(hexed(tag)), source))
+    yield (Assign(CONNTRACK, Term(hexed(tag))),)
+    yield (Assign(CONNTRACK, Mapped(Concat((CONNTRACK, source)), sticky)),)
+    yield (Match(CONNTRACK, "!=", Term("@up")), draw, Written("jump slot"))
+    yield from capped
+    yield (UP, Update("update", sticky, key, timeout=f"{persist.timeout}s", data=CONNTRACK), _RETURN)
+    yield (UP, _RETURN)
+
+
+def _draw(schedule: Schedule, family: Family, offset: int, size: int) -> Numgen | Jhash:
+    if schedule is Schedule.RANDOM:
+        return Numgen("random", size, offset)
+    if schedule is Schedule.ROUND_ROBIN:
+        return Numgen("inc", size, offset)
+    source = Term(f"{family.name} saddr")
+    if schedule is Schedule.SOURCE_HASH:
+        return Jhash(source, size, HASH_SEED, offset)
+    flow = Concat((source, Term(f"{family.name} daddr"), Term("th sport"), Term("th dport")))
+    return Jhash(flow, size, HASH_SEED, offset)
+
+
+def _source(family: Family, prefix: int) -> Term | And:
+    """The client's address, or its network of this prefix length."""
+    source = Term(f"{family.name} saddr")
+    if prefix == family.bits:
+        return source
+    return And(source, Term(family.netmask(prefix)))
+
+
+def limits(service: Service, families: tuple[Family, ...]) -> Chain | None:
+    """A chain that ends in the refusal for a connection that the service will not have."""
+    refuse = Written(f"goto {refusal_chain(service.refuse)}")
+    rules: list[Rule] = []
+    for family in families:
+        source = Term(f"{family.name} saddr")
+        denied, allowed = _networks(service.deny, family), _networks(service.allow, family)
+        if denied:
+            rules.append((Match(source, "", Term(denied)), refuse))
+        if allowed:
+            rules.append((Match(source, "!=", Term(allowed)), refuse))
+        elif service.allow:
+            rules.append((Match(Term("meta nfproto"), "", Term(family.nfproto)), refuse))
+        if service.source_rate:
+            rate = service.source_rate
+            over = f"limit rate over {rate.count}/{rate.unit} burst {rate.burst} packets"
+            key = _source(family, family.choose(32, 64))
+            rules.append((Update("update", _rate_name(service, family), key, over=over), refuse))
+    if service.max_connections is not None:
+        rules.append((Written(f"ct count over {service.max_connections}"), refuse))
+    return Chain(_limits_name(service), tuple(rules)) if rules else None
+
+
+def rate_sets(service: Service, families: tuple[Family, ...]) -> Iterator[Set]:
+    """Where a rate limit remembers its sources, each until its allowance is full again."""
+    rate = service.source_rate
+    for family in families if rate else ():
+        assert rate  # noqa: S101  (there is no family without)
+        yield Set(
+            _rate_name(service, family),
+            (family.kind,),
+            flags=("dynamic", "timeout"),
+            timeout=f"{max(_FORGOTTEN, -(-rate.burst * _SECONDS[rate.unit] // rate.count))}s",
+            size=SOURCES,
+            dynamic=True,
+        )
+
+
+def _rate_name(service: Service, family: Family) -> str:
+    """With the rate in it: elements keep the limit they began with, so another rate needs another set."""
+    rate = service.source_rate
+    assert rate  # noqa: S101  (asked for only then)
+    return f"rate{family.version}/{service.name}/{rate.count}-{rate.unit}-{rate.burst}"
+
+
+def _limits_name(service: Service) -> str:
+    return f"service/{service.name}/limits"
+
+
+def _networks(networks: tuple[Network, ...], family: Family) -> str:
+    """An anonymous set of networks, without the overlaps that nft refuses; empty if none is of the family."""
+    mine = [network for network in networks if network.version == family.version]
+    merged = collapse_addresses(mine)  # type: ignore[type-var]
+    text = ", ".join(str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n) for n in merged)
+    return f"{{ {text} }}" if text else ""
