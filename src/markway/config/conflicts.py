@@ -21,7 +21,7 @@ HELPERS = {"ftp": Protocol.TCP, "tftp": Protocol.UDP}
 
 def check_families(source: int, families: set[int], targets: Sequence[Target], what: str, report: Report) -> None:
     """Report endpoints that no client can be sent to, as no listener has their family."""
-    useless = [target for target in targets if target.endpoint.address.version not in families]
+    useless = [target for target in targets if target[1].address.version not in families]
     if not useless or not families:
         return
     for path, (address, _) in useless:
@@ -85,7 +85,7 @@ def check_helper(place: Place, table: ServiceTable, claims: Sequence[Claim], rep
 
 def check_unanswered(place: Place, claims: Sequence[Claim], targets: Sequence[Target], report: Report) -> None:
     """Warn of listeners whose clients can only be refused."""
-    answered = {target.endpoint.address.version for target in targets}
+    answered = {endpoint.address.version for _, endpoint in targets}
     unanswered = [claim.place.path for claim in claims if claim.listener.address.version not in answered]
     if not answered or report.doubtful(place, "backend") or report.doubtful(place, "fallback"):
         return

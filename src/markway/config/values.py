@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from markway.config.addresses import check_usable, parse_address, parse_endpoint, parse_listen, parse_network
 from markway.config.model import Endpoint, Listener, Service
@@ -30,11 +30,8 @@ class Claim(NamedTuple):
     place: Place
 
 
-class Target(NamedTuple):
-    """An endpoint of a backend or of a fallback, and the path of its text."""
-
-    path: Path
-    endpoint: Endpoint
+Target: TypeAlias = tuple[Path, Endpoint]
+"""The path of a text, and the endpoint of a backend or fallback that it is."""
 
 
 class Built(NamedTuple):
@@ -129,11 +126,11 @@ def one_per_family(source: int, addresses: Sequence[tuple[Path, Address]], what:
 
 def endpoints_of(place: Place, value: str | list[str] | None, what: str, report: Report) -> list[Target]:
     """The endpoints that `address` gives, at most one of each family."""
-    found = [Target(*pair) for pair in parse_each(place, "address", value, _usable_endpoint, report)]
+    found = parse_each(place, "address", value, _usable_endpoint, report)
     if not found:
         report.missing(place, "address", f"{what} has no address", 'for example address = "192.168.1.10:80"')
     if len(found) > 1:
-        found.sort(key=lambda target: target.endpoint.address.version)
+        found.sort(key=lambda target: target[1].address.version)
         one_per_family(place.source, [(path, one.address) for path, one in found], what, report)
     return found
 
