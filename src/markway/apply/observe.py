@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from markway.kernel import table
 from markway.kernel.conntrack import connections_by_mark
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from markway.kernel.netlink import Netlink
+    from markway.program.diff import Changes
     from markway.program.model import BackendEntry, Program, ServiceEntry
+
+Baseline: TypeAlias = dict[str, dict[str, int]]
 
 _FAMILIES = (4, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSeen:
-    """One backend: what it was to get, and what it got since its counters began.
+    """One backend: what it was to get, and what it got.
 
-    `asked` and `got` are shares of the service's connections, 0 to 1; `got` is None without
+    `asked` and `got` are shares of the service's connections, 0 to 1, since the service was last
+    changed; the other figures are since the backend came into force. `got` is None without
     any. `active` are the connections that are not closed yet.
     """
 
@@ -63,15 +67,38 @@ class _Seen:
     active: Counter[int]
 
 
-def observe(netlink: Netlink, program: Program) -> list[ServiceSeen]:
-    """Read all counters of a program that is in force."""
+def observe(netlink: Netlink, program: Program, since: Baseline) -> list[ServiceSeen]:
+    """Read all counters of a program that is in force.
+
+    Args:
+        netlink: a socket in the program's network namespace.
+        program: what is in force.
+        since: connections by service and backend at the service's last change.
+    """
     seen = _Seen(
         given=_counts(netlink, program, "backends", "hosts"),
         traffic=_counts(netlink, program, "traffic"),
         offered=_counts(netlink, program, "listeners", "ranges"),
         active=connections_by_mark(netlink, program.mask),
     )
-    return [_service(program, entry, seen) for entry in program.services]
+    return [_service(program, entry, seen, since.get(entry.name, {})) for entry in program.services]
+
+
+def baseline(netlink: Netlink, changes: Changes) -> Baseline:
+    """Connections counted so far by the services that are about to change, by service and backend."""
+    found: Baseline = {}
+    for part in changes.parts:
+        old = changes.old.fragments.get(part.owner)
+        if part.kind != "changed" or old is None or old.entry is None:
+            continue
+        counts = {backend.name: 0 for backend in old.entry.backends}
+        marks = {_key(backend): backend.name for backend in old.entry.backends}
+        for name, items in old.elements.items():
+            for mark in items if name.startswith(("backends", "hosts")) else ():
+                element = table.read_element(netlink, changes.old.sets[name], mark)
+                counts[marks[mark]] += element.counted.packets if element else 0
+        found[part.owner] = counts
+    return found
 
 
 def _counts(netlink: Netlink, program: Program, *kinds: str) -> dict[str, Count]:
@@ -87,19 +114,22 @@ def _counts(netlink: Netlink, program: Program, *kinds: str) -> dict[str, Count]
     return found
 
 
-def _service(program: Program, entry: ServiceEntry, seen: _Seen) -> ServiceSeen:
+def _service(program: Program, entry: ServiceEntry, seen: _Seen, since: Mapping[str, int]) -> ServiceSeen:
     elements = program.fragments[entry.name].elements
     keys = [key for name, items in elements.items() if name.startswith(("listeners", "ranges")) for key in items]
     given = {backend.name: seen.given.get(_key(backend), Count(0, 0)).packets for backend in entry.backends}
     total = sum(given.values())
     offered = sum(seen.offered[key].packets for key in keys if key in seen.offered)
-    backends = tuple(_backend(backend, seen, given[backend.name], total) for backend in entry.backends)
+    fresh = {name: max(count - since.get(name, 0), 0) for name, count in given.items()}
+    together = sum(fresh.values())
+    shares = {name: count / together if together else None for name, count in fresh.items()}
+    backends = tuple(_backend(b, seen, given[b.name], shares[b.name]) for b in entry.backends)
     return ServiceSeen(
         entry.name, entry.mode, entry.schedule, entry.listeners, offered, max(offered - total, 0), backends
     )
 
 
-def _backend(entry: BackendEntry, seen: _Seen, connections: int, total: int) -> BackendSeen:
+def _backend(entry: BackendEntry, seen: _Seen, connections: int, got: float | None) -> BackendSeen:
     traffic = seen.traffic.get(_key(entry), Count(0, 0))
     return BackendSeen(
         entry.name,
@@ -108,7 +138,7 @@ def _backend(entry: BackendEntry, seen: _Seen, connections: int, total: int) -> 
         entry.priority,
         entry.endpoints,
         max(entry.shares.values(), default=0.0),
-        connections / total if total else None,
+        got,
         connections,
         seen.active[entry.mark],
         traffic.packets,

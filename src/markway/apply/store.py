@@ -162,6 +162,14 @@ class Store:
         record = {"program": program, "generation": generation, "digest": digest}
         self._write("verified.json", json.dumps(record))
 
+    def baseline(self) -> dict[str, dict[str, int]]:
+        """Connections by service and backend when the service was last changed."""
+        return self._read("baseline.json") or {}
+
+    def keep_baseline(self, counts: dict[str, dict[str, int]]) -> None:
+        """Remember the same."""
+        self._write("baseline.json", json.dumps(counts))
+
     def entries(self) -> list[Entry]:
         """The log, oldest first; a line that was cut off ends it."""
         try:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markway.apply.observe import Baseline, baseline
 from markway.apply.store import position, program_at
 from markway.compiler import compile_config
 from markway.config.model import Config
@@ -123,6 +124,7 @@ def put(store: Store, netlink: Netlink, now: Present, program: Program, why: str
     if now.program is not None and not changes and now.marker == program.id:
         return changes
     store.append(now.entries, now.program or program_at(now.entries, len(now.entries) - 1), program, why, time.time())
+    counted = _counted_since(store, netlink, now, changes)
     try:
         _write(netlink, now, changes)
     except (nft.NftError, NetlinkError) as error:
@@ -132,7 +134,18 @@ def put(store: Store, netlink: Netlink, now: Present, program: Program, why: str
     if fault:
         raise ApplyError(f"read back after the apply, the kernel differs: {fault}")
     store.set_verified(program.id, table.generation(netlink), held.digest)
+    if counted != store.baseline():
+        store.keep_baseline(counted)
     return changes
+
+
+def _counted_since(store: Store, netlink: Netlink, now: Present, changes: Changes) -> Baseline:
+    """What the services had counted at their last change; nothing where counters start anew."""
+    if now.program is None:
+        return {}
+    fresh = {part.owner for part in changes.parts if part.kind != "changed"}
+    kept = {name: counts for name, counts in store.baseline().items() if name not in fresh}
+    return kept | baseline(netlink, changes)
 
 
 def _write(netlink: Netlink, now: Present, changes: Changes) -> None:

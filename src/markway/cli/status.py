@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog="ASKED and GOT are shares of the service's new connections; GOT counts since the backend "
-        "came into force. ACTIVE are those not closed yet. Exit status 1 if the kernel "
+        epilog="ASKED and GOT are shares of the service's new connections since its last change; the counts "
+        "are since the backend came into force. ACTIVE are those not closed yet. Exit status 1 if the kernel "
         "does not hold what was applied."
     )(status)
 
@@ -36,7 +36,7 @@ def status(as_json: Json = False) -> None:
     store = Store(state_folder())
     with told(), Netlink() as netlink:
         now = present(store, netlink)
-        services = observe(netlink, now.program) if now.program else []
+        services = observe(netlink, now.program, store.baseline()) if now.program else []
         pending = store.pending()
     if as_json:
         print(json.dumps(_record(now, services, pending), indent=2))

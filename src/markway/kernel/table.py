@@ -174,6 +174,18 @@ def read_elements(netlink: Netlink, name: str) -> Iterator[Element]:
             yield _read(attributes(packed))
 
 
+def read_element(netlink: Netlink, item: Set, key: str) -> Element | None:
+    """One element of a set of ours; None if it is not there."""
+    request = text(1, NAME) + text(2, item.name) + nested(3, _element(item, key, None))
+    try:
+        data = netlink.get(_GET_ELEMENT, INET, request)
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return next((_read(attributes(packed)) for _, packed in each(attributes(data).get(3, b""))), None)
+
+
 def _present(dump: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
     try:
         yield from dump()
