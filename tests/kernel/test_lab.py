@@ -22,7 +22,7 @@ from markway.kernel import netns
 from markway.lab import build, servers
 from markway.lab.lab import Lab
 from markway.lab.plan import plan_lab
-from markway.lab.topology import LabError, namespace
+from markway.lab.topology import LabError, Server, namespace, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,3 +284,45 @@ def test_what_a_lab_has_no_place_for_is_said(address, why):
 def test_a_lab_name_is_a_word(name):
     with pytest.raises(LabError, match="cannot name a lab"):
         plan_lab(Config(), name)
+
+
+def test_served_ports_are_told_as_ranges():
+    ports = [80, 8000, 8001, 8002, 443]
+    tcp = [Server(Protocol.TCP, port, "a") for port in ports]
+    assert served([*tcp, Server(Protocol.TCP, 21, "a", ftp=True), Server(Protocol.UDP, 69, "a")]) == [
+        "80,443,8000-8002/tcp",
+        "21/tcp (FTP)",
+        "69/udp",
+    ]
+
+
+def test_markway_in_a_lab_keeps_its_state_apart_and_down_forgets_it(lab, monkeypatch, tmp_path):
+    monkeypatch.setenv("MARKWAY_STATE_DIR", str(tmp_path))  # the user's own, for another purpose
+    it = lab(CONFIG)
+    (tmp_path / "web.toml").write_text(
+        '[service.web]\nlisten = "192.0.2.10:80"\nbackend.a.address = "192.168.1.10:8080"\n'
+    )
+    assert it.markway("apply", str(tmp_path / "web.toml")).returncode == 0
+    state = build.STATE_DIRECTORY / it.director.namespace
+    assert state.is_dir()
+    # The same program by whatever way one comes in, and `markway` is on the path.
+    ways = [
+        ["ip", "netns", "exec", it.director.namespace, sys.executable, "-m", "markway"],
+        [sys.executable, "-m", "markway", "lab", "exec", "--name", it.name, "director", "--", "markway"],
+    ]
+    env = {key: value for key, value in os.environ.items() if key != "MARKWAY_STATE_DIR"}
+    seen = [subprocess.check_output([*way, "status", "--json"], text=True, env=env) for way in ways]
+    assert seen[0] == seen[1]
+    assert '"web"' in seen[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["web.toml"]
+    it.down()
+    assert not state.exists()
+
+
+@pytest.mark.skipif(not servers.has_ftp(), reason="vsftpd is not installed")
+def test_a_service_with_the_ftp_helper_has_a_real_ftp_server(lab):
+    files = Service("files", (listener("192.0.2.21", 21),), (backend("archive", "192.168.1.41"),), helper="ftp")
+    it = lab(Config((files,)))
+    fetched = it.clients[0].run("curl", "-sS", "ftp://192.168.1.41/server")
+    assert fetched.stdout == "archive\n"
+    assert build.record(it.name).servers["archive"] == ("21/tcp (FTP)",)

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from markway.config.model import Config
+    from markway.config.model import Config, Service
     from markway.lab.build import Record
     from markway.lab.topology import Topology
 
@@ -38,8 +38,9 @@ markway lab up markway.toml
 markway lab exec client1 -- curl -s http://192.0.2.10/
 
 The hosts are network namespaces: mw-lab-director, mw-lab-client1 and so on. Backends have nginx, with plain \
-HTTP on every port (443 too), and a small UDP server; both answer with the backend's name. Of more than 64 \
-ports, the first 8 and 80, 443 and 8080 are served. Nothing outside the lab changes."""
+HTTP on every port (443 too), and a small UDP server; both answer with the backend's name. Services with \
+helper = "ftp" have vsftpd, if it is installed. Of more than 64 ports, the first 8 and 80, 443 and 8080 are served. \
+Nothing outside the lab changes."""
 )
 def up(
     file: Annotated[
@@ -56,14 +57,14 @@ def up(
     begun = time.monotonic()
     with _told():
         path = _example() if file is None else file.absolute()
-        config = _load(path)
+        config = _load(path, say=not apply)
         topology = plan_lab(config, name)
         build_up(topology)
         if apply:
             _apply(topology.name, path)
     typer.echo(f'lab "{name}" is up in {time.monotonic() - begun:.1f} s, from {path}')
     _show(topology)
-    for trial in _trials(config, name):
+    for trial in _trials(config, topology):
         typer.echo(f"try:    {trial}")
     typer.echo(f"remove: markway lab down{'' if name == _DEFAULT else ' ' + name}")
 
@@ -122,6 +123,8 @@ def list_labs(
 
 markway lab exec client1 -- curl -s http://192.0.2.10/
 
+markway lab exec director -- markway status
+
 markway lab exec director -- nft list table inet markway
 
 markway lab exec --name demo a -- bash
@@ -135,7 +138,7 @@ def execute(
 ) -> None:
     """Run a command on a host of a lab; its exit status is the command's.
 
-    It sees the host's network and this machine's files. Markway's own state is the lab's, not the machine's.
+    It sees the host's network and this machine's files. Markway keeps a state for each host, apart from the machine's.
     """
     import os
 
@@ -152,12 +155,12 @@ def execute(
         os.execvpe(argv[0], argv, environment(name))  # noqa: S606 - no shell is meant
 
 
-def _load(path: Path) -> Config:
+def _load(path: Path, *, say: bool) -> Config:
     from markway.config.load import Source, load
 
     files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
     loaded = load([Source(str(file), file.read_bytes()) for file in files])
-    for warning in loaded.warnings:
+    for warning in loaded.warnings if say else ():  # else apply says them
         typer.echo(f"warning: {warning}", err=True)
     return loaded.config
 
@@ -178,29 +181,50 @@ def _apply(name: str, path: Path) -> None:
         build_down(name)
         typer.echo(done.stdout + done.stderr, nl=False, err=True)
         raise LabError("the file could not be applied; the lab is removed. To look: lab up --no-apply")
+    typer.echo(done.stderr, nl=False, err=True)
 
 
 def _show(topology: Topology) -> None:
+    from markway.lab.topology import served
+
     for host in topology.hosts:
-        serves = " ".join(f"{server.port}/{server.protocol}" for server in host.servers)
+        serves = " ".join(served(host.servers))
         addresses = " ".join(map(str, (*host.addresses, *host.loopback)))
         typer.echo(f"  {host.name:<12} {addresses}{'  serves ' + serves if serves else ''}")
 
 
-def _trials(config: Config, name: str) -> Iterator[str]:
+def _trials(config: Config, topology: Topology) -> Iterator[str]:
     """A command for the first listener of each service: what to do now."""
     from markway.config.model import Protocol
+    from markway.lab.servers import has_ftp
     from markway.lab.topology import CLIENTS
 
-    where = f"markway lab exec{'' if name == _DEFAULT else ' --name ' + name} {CLIENTS[0]} --"
+    where = f"markway lab exec{'' if topology.name == _DEFAULT else ' --name ' + topology.name} {CLIENTS[0]} --"
     for service in config.services:
         listener = service.listeners[0]
-        shown = f"[{listener.address}]" if listener.address.version == 6 else listener.address  # noqa: PLR2004
+        version = listener.address.version
+        shown = f"[{listener.address}]" if version == 6 else listener.address  # noqa: PLR2004
         target = f"{shown}:{listener.ports[0].first}"
-        if listener.protocol is Protocol.TCP:
-            yield f"{where} curl -s http://{target}/"
+        if listener.protocol is Protocol.UDP:
+            trial = f"{where} python -m markway.lab.client {target} --udp"
+        elif service.helper == "ftp" and has_ftp():
+            trial = f"{where} curl -s ftp://{target}/server"
         else:
-            yield f"{where} {sys.executable} -m markway.lab.client {target} --udp"
+            trial = f"{where} curl -s http://{target}/"
+        yield trial + _refused(service, version, topology)
+        if service.helper == "ftp" and not has_ftp():
+            yield f"(no FTP server is installed, nginx answers for {service.name}: apt-get install vsftpd)"
+
+
+def _refused(service: Service, version: int, topology: Topology) -> str:
+    """A remark where the service does not let the lab's first client in."""
+    from markway.lab.topology import CLIENTS
+
+    own = next(address for address in topology.host(CLIENTS[0]).addresses if address.version == version)
+    allowed = not service.allow or any(own in network for network in service.allow)
+    if allowed and not any(own in network for network in service.deny):
+        return ""
+    return f"  # refused: {service.name} does not allow {own}"
 
 
 def _show_record(one: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Interface
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING
 
 from markway.kernel import netns
 from markway.lab import servers
-from markway.lab.topology import PREFIX, SWITCH, Host, LabError, Role, Topology, check_name, namespace
+from markway.lab.topology import PREFIX, SWITCH, Host, LabError, Role, Topology, check_name, namespace, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RUN_DIRECTORY = Path("/run/markway/labs")
-STATE_VARIABLE = "MARKWAY_STATE_DIR"
+STATE_DIRECTORY = Path("/run/markway/netns")
+"""Where Markway keeps the state of each named namespace (see `markway.apply.place`)."""
+
+_STATE_VARIABLE = "MARKWAY_STATE_DIR"
+_SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # a plain `su` leaves them out
 
 # Addresses are good at once, and nobody asks for or believes router advertisements.
 # Every refusal is told: a client can count the refused apart from the dropped.
@@ -49,7 +54,7 @@ class Record:
     ready: bool
     created: float  # seconds since the epoch
     hosts: dict[str, tuple[str, ...]]  # name to addresses, in the topology's order
-    servers: dict[str, tuple[str, ...]]  # name to what it serves, as "8080/tcp"
+    servers: dict[str, tuple[str, ...]]  # name to what it serves, as "80,8000-8010/tcp"
 
 
 def up(topology: Topology) -> None:
@@ -80,6 +85,7 @@ def down(name: str) -> list[int]:
         raise _missing(name)
     strangers = servers.stop(name, spaces)
     netns.delete(spaces)
+    _forget_state(name)
     shutil.rmtree(directory(name), ignore_errors=True)
     _record_path(name).unlink(missing_ok=True)
     return strangers
@@ -112,13 +118,19 @@ def record(name: str) -> Record:
 
 
 def directory(name: str) -> Path:
-    """Where a lab keeps its files: one directory for each host, and `state` for Markway's own state."""
+    """Where a lab keeps its files: a directory for each host that serves something."""
     return RUN_DIRECTORY / name
 
 
 def environment(name: str) -> dict[str, str]:
-    """The environment for every process in a lab: ours, the lab's name, and a state directory of its own."""
-    return os.environ | {servers.LAB_VARIABLE: name, STATE_VARIABLE: str(directory(name) / "state")}
+    """The environment for every process in a lab: ours and the lab's name; `markway` and `python` are this Markway's.
+
+    The state of Markway in a lab is its namespace's own, whatever the caller uses for himself.
+    """
+    inherited = {key: value for key, value in os.environ.items() if key != _STATE_VARIABLE}
+    path = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    path += [place for place in _SYSTEM_PATH if place not in path]
+    return inherited | {servers.LAB_VARIABLE: name, "PATH": os.pathsep.join(path)}
 
 
 def _claim(topology: Topology) -> None:
@@ -131,8 +143,14 @@ def _claim(topology: Topology) -> None:
     if netns.names(namespace(topology.name, "")):
         directory(topology.name).rmdir()
         raise _exists(topology.name)
-    (directory(topology.name) / "state").mkdir()
+    _forget_state(topology.name)
     _write(topology, ready=False)
+
+
+def _forget_state(name: str) -> None:
+    """Remove what Markway kept of the lab's namespaces; a new lab must not find it."""
+    for folder in STATE_DIRECTORY.glob(namespace(name, "*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exists(name: str) -> LabError:
@@ -149,8 +167,10 @@ def _write(topology: Topology, *, ready: bool) -> None:
         "name": topology.name,
         "ready": ready,
         "created": time.time(),
-        "hosts": {host.name: [str(address) for address in host.addresses] for host in topology.hosts},
-        "servers": {host.name: [f"{s.port}/{s.protocol}" for s in host.servers] for host in topology.hosts},
+        "hosts": {
+            host.name: [str(address) for address in (*host.addresses, *host.loopback)] for host in topology.hosts
+        },
+        "servers": {host.name: served(host.servers) for host in topology.hosts},
     }
     path = _record_path(topology.name)
     fresh = path.with_suffix(".new")

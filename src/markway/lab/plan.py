@@ -16,6 +16,7 @@ from ipaddress import (
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from markway.config.model import Protocol
 from markway.lab.topology import (
     CLIENTS,
     DIRECTOR,
@@ -131,7 +132,8 @@ def _servers(service: Service, endpoints: Sequence[Endpoint], answer: str) -> fr
     for listener in service.listeners:
         for endpoint in endpoints:
             ports = _ports(listener.ports) if endpoint.port is None else [endpoint.port]
-            servers.update(Server(listener.protocol, port, answer) for port in ports)
+            ftp = service.helper == "ftp" and listener.protocol is Protocol.TCP
+            servers.update(Server(listener.protocol, port, answer, ftp) for port in ports)
     return frozenset(servers)
 
 
@@ -271,8 +273,11 @@ def _server_host(name: str, members: Sequence[_Backend], lan: _Lan) -> Host:
     named = {server for member in members for server in member.servers}
     askable = Counter((server.protocol, server.port) for server in named)
     # Two backends on one address and port are one server: it goes by the host's name.
+    web = {(server.protocol, server.port) for server in named if not server.ftp}
     servers = {
-        server if askable[server.protocol, server.port] == 1 else Server(server.protocol, server.port, name)
+        server
+        if askable[server.protocol, server.port] == 1
+        else Server(server.protocol, server.port, name, (server.protocol, server.port) not in web)
         for server in named
     }
     return Host(

@@ -1,4 +1,4 @@
-"""The servers of a lab's hosts: Debian's nginx for TCP, `udp_echo` for UDP.
+"""The servers of a lab's hosts: Debian's nginx for TCP, vsftpd for FTP if it is installed, `udp_echo` for UDP.
 
 nginx speaks plain HTTP on every TCP port, 443 too: a lab tries the way to a server, not its certificates.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -50,6 +52,22 @@ http {{
     scgi_temp_path {directory}/scgi;
 {servers}}}
 """
+_VSFTPD = """\
+# Written by `markway lab`: one port of one host.
+background=YES
+listen=NO
+listen_ipv6=YES
+listen_port={port}
+anonymous_enable=YES
+no_anon_password=YES
+anon_root={directory}/ftp
+secure_chroot_dir={directory}/empty
+ftpd_banner={answer}
+xferlog_enable=NO
+isolate=NO
+isolate_network=NO
+seccomp_sandbox=NO
+"""
 _NGINX_SERVER = '    server {{ {listen} location / {{ return 200 "{answer}\\n"; }} }}\n'
 _NGINX_LISTEN = "listen {port} reuseport backlog=4096; listen [::]:{port} reuseport backlog=4096;"
 
@@ -71,6 +89,15 @@ def start(lab: str, hosts: Iterable[Host], directory: Path, env: Mapping[str, st
     deadline = time.monotonic() + _START_SECONDS
     for host, process, log in started:
         _await(host, process, log, deadline)
+    for host in hosts:
+        for server in host.servers if has_ftp() else ():
+            if server.ftp:  # vsftpd goes to the background first
+                _await_port(namespace(lab, host.name), server.port, deadline)
+
+
+def has_ftp() -> bool:
+    """Whether this machine has an FTP server for the labs; without it nginx is on those ports too."""
+    return shutil.which("vsftpd", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin") is not None
 
 
 def stop(lab: str, spaces: Iterable[str]) -> list[int]:
@@ -100,12 +127,16 @@ def stop(lab: str, spaces: Iterable[str]) -> list[int]:
 
 def nginx_configuration(host: Host, directory: Path) -> str:
     """The nginx.conf of a host: one server for each answer, on its ports and both families."""
-    tcp = sorted((s for s in host.servers if s.protocol is Protocol.TCP), key=_by_answer)
+    tcp = sorted((s for s in host.servers if _is_http(s)), key=_by_answer)
     servers = "".join(
         _NGINX_SERVER.format(answer=answer, listen=" ".join(_NGINX_LISTEN.format(port=s.port) for s in group))
         for answer, group in groupby(tcp, key=_by_answer)
     )
     return _NGINX.format(host=host.name, directory=directory, connections=_CONNECTIONS, servers=servers)
+
+
+def _is_http(server: Server) -> bool:
+    return server.protocol is Protocol.TCP and not (server.ftp and has_ftp())
 
 
 def _by_answer(server: Server) -> str:
@@ -115,16 +146,37 @@ def _by_answer(server: Server) -> str:
 def _commands(host: Host, directory: Path) -> list[list[str]]:
     commands = []
     directory.mkdir(parents=True, exist_ok=True)
-    if any(server.protocol is Protocol.TCP for server in host.servers):
+    if any(_is_http(server) for server in host.servers):
         configuration = directory / "nginx.conf"
         configuration.write_text(nginx_configuration(host, directory), encoding="utf-8")
         log = str(directory / "error.log")
         limit = ["prlimit", f"--nofile={_OPEN_FILES}"]
         commands.append([*limit, "nginx", "-c", str(configuration), "-p", str(directory), "-e", log])
+    commands += [_vsftpd(s, directory) for s in host.servers if s.ftp and has_ftp()]
     udp = [f"{s.port}={s.answer}" for s in host.servers if s.protocol is Protocol.UDP]
     if udp:
         commands.append([sys.executable, "-m", "markway.lab.udp_echo", *udp])
     return commands
+
+
+def _vsftpd(server: Server, directory: Path) -> list[str]:
+    place = directory / f"vsftpd-{server.port}"
+    for folder in ("ftp", "empty"):
+        (place / folder).mkdir(parents=True, exist_ok=True)
+    (place / "ftp/server").write_text(server.answer + "\n", encoding="utf-8")
+    configuration = place / "vsftpd.conf"
+    configuration.write_text(_VSFTPD.format(port=server.port, directory=place, answer=server.answer), encoding="utf-8")
+    return ["vsftpd", str(configuration)]
+
+
+def _await_port(space: str, port: int, deadline: float) -> None:
+    while True:
+        with netns.enter(space), socket.socket() as opened:
+            if opened.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if time.monotonic() > deadline:
+            raise LabError(f"{space}: no FTP server on port {port} after {_START_SECONDS:g} s")
+        time.sleep(0.01)
 
 
 def _await(host: Host, process: subprocess.Popen[str], log: Path, deadline: float) -> None:

@@ -21,9 +21,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from markway.config.model import Address, Network, Protocol
 
 AddressWithPrefix: TypeAlias = IPv4Interface | IPv6Interface
@@ -67,11 +70,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Something that answers `answer` on a port, on every address of its host."""
+    """Something that answers `answer` on a port, on every address of its host.
+
+    `ftp` servers have it in the file `server`.
+    """
 
     protocol: Protocol
     port: int
     answer: str
+    ftp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,21 @@ def namespace(lab: str, host: str) -> str:
     A lab's name has no "-" in it, so that no lab's prefix is the beginning of another's.
     """
     return f"{PREFIX}{lab}-{host}"
+
+
+def served(servers: Iterable[Server]) -> list[str]:
+    """What servers serve, in words: `80,8000-8010/tcp`, `21/tcp (FTP)`."""
+    kinds: dict[str, list[int]] = {}
+    for server in servers:
+        kinds.setdefault(f"/{server.protocol}{' (FTP)' if server.ftp else ''}", []).append(server.port)
+    return [_ranges(sorted(set(ports))) + kind for kind, ports in kinds.items()]
+
+
+def _ranges(ports: list[int]) -> str:
+    # Neighbours have the same distance from their place in the list.
+    groups = groupby(enumerate(ports), key=lambda item: item[1] - item[0])
+    spans = [[port for _, port in group] for _, group in groups]
+    return ",".join(str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans)
 
 
 def check_name(lab: str) -> None:
