@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from markway.config.conflicts import check_families, check_helper, check_loops, check_twice, check_unanswered
+from markway.config.conflicts import (
+    all_differ,
+    check_families,
+    check_helper,
+    check_loops,
+    check_twice,
+    check_unanswered,
+)
 from markway.config.model import Backend, Mode, Persist, Refusal, Schedule, Service
 from markway.config.problems import Place, Report
 from markway.config.schema import Sorry
@@ -40,8 +47,9 @@ def build(place: Place, table: ServiceTable, report: Report) -> Built:
     backends, targets = _backends(place, table, families, report)
     refusal, sorry = _fallback(place, table, families, report)
     reachable = [*targets, *sorry]
-    check_loops(place.source, claims, reachable, report)
-    check_twice(place, claims, targets, report)
+    if not all_differ(claims, reachable):
+        check_loops(place.source, claims, reachable, report)
+        check_twice(place, claims, targets, report)
     check_helper(place, table, claims, report)
     check_unanswered(place, claims, reachable, report)
     service = Service(

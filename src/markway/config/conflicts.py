@@ -36,6 +36,13 @@ def check_families(source: int, families: set[int], targets: Sequence[Target], w
             )
 
 
+def all_differ(claims: Sequence[Claim], targets: Sequence[Target]) -> bool:
+    """Whether no address occurs twice: then nothing loops and no endpoint is shared. The usual case, so quick."""
+    addresses = [endpoint.address for _, endpoint in targets]
+    addresses += [claim.listener.address for claim in claims]
+    return len(set(addresses)) == len(addresses)
+
+
 def check_loops(source: int, claims: Sequence[Claim], targets: Sequence[Target], report: Report) -> None:
     """Report endpoints that are the service itself."""
     own = {claim.listener.address for claim in claims}
