@@ -24,7 +24,8 @@ class NothingToUndoError(RuntimeError):
 def arm(store: Store, now: Present, program: Program, seconds: float) -> None:
     """Start the clock: before the kernel changes, so that no kill can leave the change unwatched."""
     store.set_pending(Pending(program.id, now.marker, boot_clock() + seconds))
-    if os.fork():
+    if child := os.fork():
+        os.waitpid(child, 0)
         return
     os.setsid()
     if os.fork():
@@ -62,6 +63,12 @@ def settle(store: Store, netlink: Netlink) -> bool:
         roll_back(store, netlink, now, "not confirmed in time")
     store.set_pending(None)
     return True
+
+
+def awaited(store: Store, now: Present) -> Pending | None:
+    """The confirmation that the program in force awaits; none if an apply was killed before it came into force."""
+    pending = store.pending()
+    return pending if pending and pending.program == now.marker else None
 
 
 def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes:

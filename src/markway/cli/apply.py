@@ -12,8 +12,8 @@ import typer
 from markway.cli.common import DEFAULT_PATH, File, Json, Wait, count, fail, load, need_root, seconds, told
 
 if TYPE_CHECKING:
-    from markway.apply.store import Store
     from markway.program.diff import Changes
+    from markway.program.model import Program
 
 _WAIT = "30s"
 
@@ -47,7 +47,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, settle
+    from markway.apply.confirm import arm, awaited, settle
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, present, put
@@ -64,9 +64,11 @@ def apply(
     store = Store(state_folder())
     with told(), store.locked(patience, _say), Netlink() as netlink:
         settle(store, netlink)
-        _refuse_while_pending(store)
-        compiled = compile_config(loaded.config, store.registry())
         now = present(store, netlink)
+        if pending := awaited(store, now):
+            left = f"{max(pending.left, 0):.0f} s"
+            fail(f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first")
+        compiled = compile_config(loaded.config, store.registry())
         if now.damage:
             _say(f"{now.damage}: writing the table anew")
         store.keep_registry(compiled.registry)
@@ -78,13 +80,18 @@ def apply(
         except Exception:
             store.set_pending(None)
             raise
+    _warn_unforwarded(compiled.program)
     _report(changes, time.monotonic() - begun, confirm if waits else None, as_json=as_json)
 
 
-def _refuse_while_pending(store: Store) -> None:
-    pending = store.pending()
-    if pending:
-        fail(f"an apply awaits confirmation for {pending.left:.0f} s more: markway confirm or markway rollback first")
+def _warn_unforwarded(program: Program) -> None:
+    """Say so if the kernel forwards nothing: a service would be silent, and its file not at fault."""
+    from markway.kernel.sysctl import forwarding, forwarding_name
+
+    for version in (4, 6):
+        if f"listeners{version}" in program.sets and not forwarding(version):
+            name = forwarding_name(version)
+            _say(f"this machine does not forward IPv{version}, so no backend can be reached: sysctl -w {name}=1")
 
 
 def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def status(as_json: Json = False) -> None:
     """Show the program in force, its services, and each backend's share asked beside share got."""
+    from markway.apply.confirm import awaited
     from markway.apply.observe import observe
     from markway.apply.place import state_folder
     from markway.apply.store import Store
@@ -37,12 +38,12 @@ def status(as_json: Json = False) -> None:
     with told(), Netlink() as netlink:
         now = present(store, netlink)
         services = observe(netlink, now.program, store.baseline()) if now.program else []
-        pending = store.pending()
+        pending = awaited(store, now)
     if as_json:
         print(json.dumps(_record(now, services, pending), indent=2))
     else:
         _show(now, services, pending)
-    if now.damage:
+    if now.damage or (now.entries and not now.program):
         raise typer.Exit(1)
 
 
@@ -65,11 +66,14 @@ def _show(now: Present, services: list[ServiceSeen], pending: Pending | None) ->
     if now.damage:
         print(f"Damaged: {now.damage}. Mend it with: markway apply")
         return
-    if now.program is None:
+    if not now.entries:
         print("Nothing in force. Begin with: markway apply FILE")
         return
     applied = now.entries[-1]
     at = datetime.fromtimestamp(applied.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if now.program is None:
+        print(f"Nothing in force, since a restart or a flush. Last was {applied.why}, {at}: apply it again")
+        return
     print(f"Program {now.program.id[:8]}, {count(len(services), 'service')}, since {at} ({applied.why})")
     if pending:
         print(f"Awaits confirmation for {max(pending.left, 0):.0f} s more: markway confirm, or it is undone")
