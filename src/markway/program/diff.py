@@ -142,7 +142,7 @@ def script(changes: Changes) -> str:
 def lines(changes: Changes) -> dict[str, list[str]]:
     """The batch in order, by phase; each phase's lines in nft syntax."""
     parts = changes.parts
-    flushed = [item for part in parts for item in (*part.chains, *part.old_chains)]
+    flushed = [item for part in parts for item in (*part.chains, *part.old_chains) if item not in part.new_chains]
     return {
         "make": [f"add table {TABLE}", *(line for part in parts for line in _made(part))],
         "empty": [f"flush chain {TABLE} {item.name}" for item in flushed],
