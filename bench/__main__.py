@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, contenders: list[Contender], tell: Callable
     sizes += GROWTH if "growth" in views else []
     for services, backends in sizes:
         this = case(min(services, many), backends)
-        results.cpu[this.size] = isolated.compare(kernel, this, 2 * rounds + 1, within / 2, tell)
+        results.cpu[this.size] = isolated.compare(kernel, this, rounds, within / 2, tell)
     os.sched_setaffinity(0, home)
     if "control" in views:
         measure_control(results, kernel, many, within, tell)

@@ -5,86 +5,84 @@ from __future__ import annotations
 import gc
 import os
 import re
-import time
 from dataclasses import dataclass, field
 
-from bench.generator import ACK, DROP, SYN, Flow, Generator, ipv4, packet
+from bench.generator import ACK, DROP, PASS, SYN, Flow, Generator, ipv4, packets
 from bench.topology import CLIENT_MAC, SERVER_MAC, Namespace
 
-CHUNK = 2048
-NEW_FLOWS = 16 * CHUNK
-LATER_FLOWS = CHUNK
-LATER_PASSES = 16
+FLOWS = 4096
+FEW_FLOWS = 512  # for who takes long
+LONG = 60e-6
 ENTRY = re.compile(r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)")
 
 
 @dataclass
 class Sample:
-    """Microseconds of CPU, one figure per round."""
+    """Microseconds of CPU, one figure per round, and what the generator itself took of each packet."""
 
     new: list[float] = field(default_factory=list)
     later: list[float] = field(default_factory=list)
+    generator: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
+class Turns:
+    """Seconds for each packet, one figure per turn of a round."""
+
+    generator: list[float] = field(default_factory=list)
+    new: list[float] = field(default_factory=list)
+    later: list[float] = field(default_factory=list)
+
+    def add_to(self, sample: Sample) -> None:
+        """Put the round's figures into the sample, less what the generator takes."""
+        generator = typical(self.generator) * 1e6
+        sample.generator.append(generator)
+        sample.new.append(typical(self.new) * 1e6 - generator)
+        sample.later.append(typical(self.later) * 1e6 - generator)
+
+
+@dataclass
 class Bench:
-    """A director and the flows that are to be sent through it."""
+    """A director and the connections that are to be opened through it, again and again."""
 
     director: Namespace
     flows: list[Flow]
-    seconds: float = 1.0  # after which a sample of a slow contender ends
+    servers: int = 0  # how many the last turn reached
 
-    def overhead(self, generator: Generator) -> float:
-        """Measure what a packet costs that never reaches the director."""
+    def __post_init__(self) -> None:
         with self.director.inside():
-            device = self.director.ifindex("clients")
-            generator.fill([packet(flow, SYN, CLIENT_MAC) for flow in self.flows[:CHUNK]])
-            times = []
-            for _ in range(8):
-                generator.rewind()
-                times.append(generator.send(CHUNK, device, DROP))
-        return typical(times) / CHUNK * 1e6
+            self._clients, self._servers = map(self.director.ifindex, ("clients", "servers"))
 
-    def new_connections(self, generator: Generator) -> float:
-        """Open connections and return microseconds for each."""
+    def choose_count(self, generator: Generator) -> None:
+        """Take fewer flows if a connection takes long."""
+        with self.director.inside():
+            generator.fill(packets(self.flows[:64], SYN, CLIENT_MAC))
+            if generator.send(64, self._clients) / 64 > LONG:
+                self.flows = self.flows[:FEW_FLOWS]
+
+    def turn(self, generator: Generator, turns: Turns) -> None:
+        """Open all connections, answer them, and send a packet more each way, twice."""
         self.director.flush_connections()
+        opening, later = (packets(self.flows, flags, CLIENT_MAC) for flags in (SYN, ACK))
+        count = len(self.flows)
+
+        def send(data: bytes, device: int, verdict: int = PASS) -> float:
+            generator.fill(data)
+            return generator.send(count, device, verdict) / count
+
         with self.director.inside():
-            device = self.director.ifindex("clients")
-            generator.fill([packet(flow, SYN, CLIENT_MAC) for flow in self.flows])
-            per_packet = self._paced(generator, device)
+            turns.generator.append(send(opening, self._clients, DROP))
+            turns.new.append(send(opening, self._clients))
+            answers = self._answers()
+            answering, back = (packets(answers, flags, SERVER_MAC) for flags in (SYN | ACK, ACK))
+            send(answering, self._servers)
+            send(later, self._clients)
+            for _ in range(2):
+                turns.later.append((send(later, self._clients) + send(back, self._servers)) / 2)
+        self.servers = len({flow.source for flow in answers})
         self.director.flush_connections()
-        return per_packet
 
-    def _paced(self, generator: Generator, device: int) -> float:
-        """Send in chunks, small ones where a packet takes long, until the table or the time ends."""
-        probe = generator.send(64, device)
-        chunk = CHUNK if probe / 64 < 100e-6 else 64
-        times: list[float] = []
-        sent, end = 64, time.monotonic() + self.seconds
-        while sent + chunk <= len(self.flows) and time.monotonic() < end:
-            times.append(generator.send(chunk, device) / chunk)
-            sent += chunk
-        return typical(times) * 1e6
-
-    def later_packets(self, generator: Generator) -> float:
-        """Open connections, answer them, and return microseconds for each packet that follows, both ways."""
-        flows = self.flows[:LATER_FLOWS]
-        with self.director.inside():
-            clients, servers = self.director.ifindex("clients"), self.director.ifindex("servers")
-            generator.fill([packet(flow, SYN, CLIENT_MAC) for flow in flows])
-            generator.send(len(flows), clients)
-            answers = self.answers()
-            generator.fill([packet(flow, SYN | ACK, SERVER_MAC) for flow in answers])
-            generator.send(len(answers), servers)
-            there = [packet(flow, ACK, CLIENT_MAC) for flow in flows]
-            back = [packet(flow, ACK, SERVER_MAC) for flow in answers]
-            times: list[float] = []
-            for _ in range(LATER_PASSES):
-                time_there = _pass(generator, there, clients)
-                times.append((time_there + _pass(generator, back, servers)) / 2)
-        return typical(times) * 1e6
-
-    def answers(self) -> list[Flow]:
+    def _answers(self) -> list[Flow]:
         """Read from the connection table how each connection's answer looks when it comes from its server."""
         found = []
         for line in self.director.run("conntrack", "-L", "-p", "tcp").splitlines():
@@ -92,12 +90,9 @@ class Bench:
             if len(ends) == 2:
                 source, target, source_port, target_port = ends[1]
                 found.append(Flow(ipv4(source), int(source_port), ipv4(target), int(target_port)))
+        if len(found) != len(self.flows):
+            raise RuntimeError(f"{self.director.name}: {len(found)} of {len(self.flows)} connections were tracked")
         return found
-
-
-def _pass(generator: Generator, packets: list[bytes], device: int) -> float:
-    generator.fill(packets)
-    return generator.send(len(packets), device) / len(packets)
 
 
 def typical(times: list[float]) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}
 MAP_CREATE, PROG_LOAD, PROG_TEST_RUN = 0, 5, 10
@@ -72,6 +72,11 @@ def packet(flow: Flow, flags: int, mac: str) -> bytes:
     )
 
 
+def packets(flows: Iterable[Flow], flags: int, mac: str) -> bytes:
+    """Write one packet of each flow, as the table has them."""
+    return b"".join(packet(flow, flags, mac) for flow in flows)
+
+
 class Generator:
     """A table of packets in the kernel and the programs that send it."""
 
@@ -88,9 +93,8 @@ class Generator:
         for descriptor in (*self._descriptors, *self._programs.values()):
             os.close(descriptor)
 
-    def fill(self, packets: Sequence[bytes]) -> None:
-        """Put the packets at the start of the table and begin there."""
-        data = b"".join(packets)
+    def fill(self, data: bytes) -> None:
+        """Put packets at the start of the table and begin there."""
         self._table[: len(data)] = data
         self.rewind()
 

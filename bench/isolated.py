@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.contenders import Contender, TooSlowError
-from bench.cpu import LATER_FLOWS, NEW_FLOWS, Bench, Sample
+from bench.cpu import FLOWS, Bench, Sample, Turns
 from bench.generator import Generator
 from bench.topology import isolated_director
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
     from bench.case import Case
 
+TURNS = 6  # in a round: short ones, so that a disturbance meets all contenders alike
+
 
 @dataclass
 class Comparison:
-    """Samples by contender, who was absent and why, and what the generator itself takes of each packet."""
+    """Samples by contender, and who was absent and why."""
 
     samples: dict[str, Sample] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
-    generator: list[float] = field(default_factory=list)
 
 
 def compare(
@@ -34,7 +35,7 @@ def compare(
     with ExitStack() as stack:
         generator = Generator()
         stack.callback(generator.close)
-        directors: dict[str, Bench] = {}
+        benches: dict[str, Bench] = {}
         for contender in contenders:
             for name in (contender.name, f"{contender.name}-again")[: 1 + contender.direct]:
                 tell(f"CPU {case.size}: set up {name}")
@@ -43,24 +44,26 @@ def compare(
                     contender.install(director, case, within)
                 except TooSlowError as slow:
                     found.absent[name] = str(slow)
+                    director.stop()  # it would go on, beside the others' rounds
                     continue
-                flows = case.direct_flows(NEW_FLOWS) if contender.direct else case.flows(NEW_FLOWS)
-                directors[name] = Bench(director, flows)
+                flows = case.direct_flows(FLOWS) if contender.direct else case.flows(FLOWS)
+                benches[name] = Bench(director, flows)
+                benches[name].choose_count(generator)
                 found.samples[name] = Sample()
         for turn in range(rounds):
-            for name, bench in directors.items():
-                tell(f"CPU {case.size}: round {turn + 1} of {rounds}, {name}")
-                _sample(bench, generator, found, name, case if turn == 0 else None)
+            tell(f"CPU {case.size}: round {turn + 1} of {rounds}")
+            _round(benches, generator, found)
+        for name, bench in benches.items():
+            reached, wanted = bench.servers, min(len(case.backends), len(bench.flows))
+            if reached < wanted / 2:
+                raise RuntimeError(f"{name}: {len(bench.flows)} connections reached {reached} servers")
     return found
 
 
-def _sample(bench: Bench, generator: Generator, found: Comparison, name: str, check: Case | None) -> None:
-    overhead = bench.overhead(generator)
-    found.generator.append(overhead)
-    found.samples[name].new.append(bench.new_connections(generator) - overhead)
-    found.samples[name].later.append(bench.later_packets(generator) - overhead)
-    if check:
-        answered = bench.answers()
-        servers, expected = {flow.source for flow in answered}, min(len(check.backends), LATER_FLOWS)
-        if len(answered) < LATER_FLOWS * 0.99 or len(servers) < expected * 0.5:
-            raise RuntimeError(f"{name}: {len(answered)} of {LATER_FLOWS} flows reached {len(servers)} servers")
+def _round(benches: dict[str, Bench], generator: Generator, found: Comparison) -> None:
+    turns = {name: Turns() for name in benches}
+    for _ in range(TURNS):
+        for name, bench in benches.items():
+            bench.turn(generator, turns[name])
+    for name, sample in found.samples.items():
+        turns[name].add_to(sample)

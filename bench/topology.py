@@ -129,12 +129,16 @@ def isolated_director(name: str) -> Iterator[Namespace]:
     Both devices are IFBs, which free at once every packet that a route sends to them: the cheapest sink there is.
     """
     with namespace(name) as director:
-        for device, mac, route in (("clients", CLIENT_MAC, CLIENTS), ("servers", SERVER_MAC, SERVERS)):
+        for device, mac, addresses, link in (
+            ("clients", CLIENT_MAC, CLIENTS, "10.126.255"),
+            ("servers", SERVER_MAC, SERVERS, "10.127.255"),
+        ):
             director.run("ip", "link", "add", device, "address", mac, "type", "ifb")
             director.run("ip", "link", "set", device, "up")
             director.run("tc", "qdisc", "replace", "dev", device, "root", "noqueue")
-            director.run("ip", "route", "add", route, "dev", device)
-        director.run("ip", "address", "add", "10.127.255.254/32", "dev", "servers")
+            director.run("ip", "address", "add", f"{link}.254/30", "dev", device)
+            # By a gateway: thousands of neighbours of its own would cost more than the packets.
+            director.run("ip", "route", "add", addresses, "via", f"{link}.253")
         forwarding(director)
         # A network card has checked the checksums by the time a packet comes here; these have none.
         director.sysctl(netfilter__nf_conntrack_checksum=0)
