@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from markway.compiler.names import CONNTRACK, FAMILIES, PACKET, Family, hexed
+from markway.compiler.names import CONNTRACK, FAMILIES, IP6, PACKET, Family, hexed
 from markway.program.model import Fragment
 from markway.program.nft import (
     And,
@@ -239,6 +239,20 @@ def _helper(name: str) -> str:
     return f'ct helper {name} {{ type "{name}" protocol {protocol}; }}'
 
 
+def _sticky(family: Family) -> Set:
+    """Service and source to mark. Hashes of an IPv6 source have no type with a name: a connection's id is like them."""
+    hashed = family is IP6
+    return Set(
+        f"sticky{family.version}",
+        ("mark", "integer", "integer") if hashed else ("mark", family.kind),
+        ("mark",),
+        typeof="ct mark . ct id . ct id : ct mark" if hashed else None,
+        flags=("dynamic", "timeout"),
+        size=STICKY,
+        dynamic=True,
+    )
+
+
 def _sets(needs: frozenset[str]) -> Iterator[Set]:
     """Every named set; those of a feature are there once a service uses it."""
     yield Set("program", ("mark",))
@@ -263,14 +277,7 @@ def _sets(needs: frozenset[str]) -> Iterator[Set]:
             Set(f"hosts{version}", ("mark",), (address,), each="counter"),
             Set(f"sources{version}", ("mark",), (address,)),
             Set(f"hairpin{version}", (address,), shared=True),
-            Set(
-                f"sticky{version}",
-                ("mark", address),
-                ("mark",),
-                flags=("dynamic", "timeout"),
-                size=STICKY,
-                dynamic=True,
-            ),
+            _sticky(family),
         )
         yield from (item for item in optional if item.name in needs)
     others = (

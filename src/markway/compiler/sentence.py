@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import collapse_addresses
 from typing import TYPE_CHECKING
 
-from markway.compiler.names import CONNTRACK, UP, Family, hexed, refusal_chain, service_chain
+from markway.compiler.names import CONNTRACK, IP, UP, Family, hexed, refusal_chain, service_chain
 from markway.config.model import Schedule
 from markway.program.nft import (
     And,
@@ -71,16 +71,39 @@ def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool
 
 
 def _remembered(persist: Persist, family: Family, draw: Assign, tag: int, capped: list[Rule]) -> Iterator[Rule]:
-    """Recall the source's backend if it is still up, else draw; then remember, if there is room."""
-    source = _source(family, family.choose(persist.prefix4, persist.prefix6))
+    """Recall the source's backend if it is still up, else draw; then remember, if there is room.
+
+    `update` renews an element but keeps its data (nft_dynset_eval in net/netfilter/nft_dynset.c),
+    so a source that changes its backend is forgotten first.
+    """
     sticky = f"sticky{family.version}"
-    key = Concat((Term(hexed(tag)), source))
+    source = _remembered_source(family, family.choose(persist.prefix4, persist.prefix6))
+    key = Concat((Term(hexed(tag)), *source))
+    forget = Update("delete", sticky, key, data=CONNTRACK)
+    gone = Match(CONNTRACK, "!=", Term("@up"))
     yield (Assign(CONNTRACK, Term(hexed(tag))),)
-    yield (Assign(CONNTRACK, Mapped(Concat((CONNTRACK, source)), sticky)),)
-    yield (Match(CONNTRACK, "!=", Term("@up")), draw, Written("jump slot"))
-    yield from capped
+    yield (Assign(CONNTRACK, Mapped(Concat((CONNTRACK, *source)), sticky)),)
+    if not capped:
+        yield (gone, forget)
+    yield (gone, draw, Written("jump slot"))
+    if capped:
+        yield from capped
+        yield (forget,)
     yield (UP, Update("update", sticky, key, timeout=f"{persist.timeout}s", data=CONNTRACK), _RETURN)
     yield (UP, _RETURN)
+
+
+def _remembered_source(family: Family, prefix: int) -> tuple[Term | And | Jhash, ...]:
+    """The source as part of a key of at most 16 bytes.
+
+    In front of a map's data nft 1.0.6 keeps no more room than that in the kernel's registers
+    (netlink_gen_map_stmt in its src/netlink_linearize.c), and the data overwrites a longer
+    key's end. So an IPv6 source is remembered by 64 bits of hash.
+    """
+    source = _source(family, prefix)
+    if family is IP:
+        return (source,)
+    return tuple(Jhash(source, 0xFFFF_FFFF, seed, 0) for seed in (HASH_SEED, HASH_SEED + 1))
 
 
 def _draw(schedule: Schedule, family: Family, offset: int, size: int) -> Numgen | Jhash:

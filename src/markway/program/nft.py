@@ -49,7 +49,7 @@ class Or:
 class Concat:
     """Several selectors looked up as one key: `ip daddr . meta l4proto . th dport`."""
 
-    parts: Sequence[Term | And]
+    parts: Sequence[Term | And | Jhash]
 
     def __str__(self) -> str:
         return " . ".join(f"({part})" if isinstance(part, And) else str(part) for part in self.parts)
