@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import control, isolated, report, sockets
 from bench.case import case
-from bench.contenders import Contender, everyone, markway_works, missing, versions
+from bench.contenders import Contender, Markway, everyone, markway_works, missing, versions
 from bench.cpu import pin
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def measure_control(
     loaders = [contender for contender in kernel if not contender.direct]
     results.loading[grown.size] = control.load(loaders, grown, results.rounds, within, tell)
     for contender in loaders:
-        if contender.name == "markway":
+        if isinstance(contender, Markway) and not contender.snat:
             results.changing[grown.size] = control.change(contender, grown, 20, tell)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.generator import Flow, dotted, ipv4
 
@@ -49,15 +49,6 @@ class Case:
     def backends(self) -> list[Backend]:
         """All servers, service by service."""
         return [backend for service in self.services for backend in service.backends]
-
-    def heavier(self) -> Case:
-        """Give the first backend of the middle service another weight."""
-        services = list(self.services)
-        middle = services[len(services) // 2]
-        first, *others = middle.backends
-        changed = replace(middle, backends=(replace(first, weight=first.weight + 1), *others))
-        services[len(services) // 2] = changed
-        return Case(tuple(services))
 
     def flows(self, count: int) -> list[Flow]:
         """Connections from many clients, spread over all services; no source port twice in 60,000."""

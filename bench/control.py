@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from bench.contenders import Contender, Markway, Prototype, TooSlowError
-from bench.prototype.ruleset import weight_change
+from bench.contenders import Contender, Markway, TooSlowError
 from bench.topology import Namespace, namespace
+from markway.apply.transaction import element_messages
+from markway.compiler import compile_config
+from markway.config.load import load_text
+from markway.kernel import nft, table
+from markway.kernel.netlink import Netlink
+from markway.marks import Registry
+from markway.program.diff import diff, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,41 +71,53 @@ def _load_once(contender: Contender, director: Namespace, case: Case, within: fl
         return time.monotonic() - begin
 
 
-def change(contender: Contender, case: Case, rounds: int, tell: Callable[[str], None]) -> Changing:
-    """Change one weight there and back among all services, inside a running process.
-
-    The seam: a contender that can do it gives a function that takes the next case and returns the seconds
-    (whole, kernel's step).
-    """
+def change(markway: Markway, case: Case, rounds: int, tell: Callable[[str], None]) -> Changing:
+    """Change one weight there and back among all services, inside one process."""
     found = Changing()
     with namespace("control") as director:
-        contender.install(director, case)
-        step = _stepper(contender, director, case)
-        step(case.heavier())  # fills caches
-        step(case)
-        for turn in range(rounds):
-            tell(f"one weight in {case.size}: change {turn + 1} of {rounds}")
-            whole, kernel = step(case.heavier() if turn % 2 == 0 else case)
-            found.whole.append(whole * 1e3)
-            found.kernel.append(kernel * 1e3)
+        markway.install(director, case)
+        with director.inside(), Netlink() as netlink:
+            running = Running(markway, case, netlink)
+            running.set_weight(2)  # fills caches
+            running.set_weight(1)
+            for turn in range(rounds):
+                tell(f"one weight in {case.size}: change {turn + 1} of {rounds}")
+                whole, kernel = running.set_weight(2 - turn % 2)
+                found.whole.append(whole * 1e3)
+                found.kernel.append(kernel * 1e3)
     return found
 
 
-def _stepper(contender: Contender, director: Namespace, case: Case) -> Callable[[Case], tuple[float, float]]:
-    if not isinstance(contender, Prototype):
-        raise NotImplementedError(f"{contender.name} has no function that changes one weight")  # Markway's goes here
-    was = [case]
+class Running:
+    """A process that holds a configuration in force, as `markway run` does."""
 
-    def step(new: Case) -> tuple[float, float]:
-        begin = time.monotonic()
-        text = weight_change(was[0], new)
-        written = time.monotonic()
-        director.run("nft", "-f", "-", stdin=text)
-        was[0] = new
-        return time.monotonic() - begin, time.monotonic() - written
+    def __init__(self, markway: Markway, case: Case, netlink: Netlink) -> None:
+        self._netlink = netlink
+        self._now = compile_config(load_text(markway.configuration(case)).config, Registry())
+        if table.program_id(netlink) != self._now.program.id:
+            raise RuntimeError("the kernel holds another program than this case's")
 
-    return step
+    def set_weight(self, weight: int) -> tuple[float, float]:
+        """Give the first backend of the middle service a weight: compile, compare, write.
 
-
-def middle(figures: list[float]) -> float:
-    return statistics.median(figures)
+        Returns the seconds of all of it, and of the kernel's step.
+        """
+        begin = time.perf_counter()
+        services = list(self._now.config.services)
+        middle = len(services) // 2
+        first, *others = services[middle].backends
+        services[middle] = replace(services[middle], backends=(replace(first, weight=weight), *others))
+        config = replace(self._now.config, services=tuple(services))
+        compiled = compile_config(config, self._now.registry, self._now)
+        changes = diff(self._now.program, compiled.program)
+        if changes.structural:  # the service's first weight above its slots': later ones find room
+            ready = time.perf_counter()
+            text = [line for phase in lines(changes).values() for line in phase]
+            nft.run("\n".join([*text, *table.marker_lines(self._now.program.id, compiled.program.id)]))
+        else:
+            messages = list(element_messages(changes, self._now.program.id))
+            ready = time.perf_counter()
+            self._netlink.transaction(messages)
+        end = time.perf_counter()
+        self._now = compiled
+        return end - begin, end - ready

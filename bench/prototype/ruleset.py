@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.case import Case, Service
+    from bench.case import Case
 
 SLOTS = 16
 
@@ -49,23 +49,3 @@ type nat hook postrouting priority srcnat; policy accept;
 }}
 }}
 """
-
-
-def weight_change(old: Case, new: Case) -> str:
-    """Write the elements that differ; the stand-in knows that only the slots of one service may."""
-    lines, base = [], 128
-    for before, after in zip(old.services, new.services, strict=True):
-        size = max(SLOTS, len(before.backends))
-        if before is not after:
-            for slot in range(size):
-                was, now = _owner(before, slot), _owner(after, slot)
-                if was != now:
-                    lines.append(f"delete element inet markway slots {{ {base + slot} : {was:#x} }}")
-                    lines.append(f"add element inet markway slots {{ {base + slot} : {now:#x} }}")
-        base += size
-    return "\n".join(lines) + "\n"
-
-
-def _owner(service: Service, slot: int) -> int:
-    shares = [backend.number for backend in service.backends for _ in range(backend.weight)]
-    return shares[slot % len(shares)]
