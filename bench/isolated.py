@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bench.case import Case
 
-TURNS = 6  # in a round: short ones, so that a disturbance meets all contenders alike
+TURNS = 4  # in a round: short ones, so that a disturbance meets all contenders alike
 
 
 @dataclass
