@@ -29,7 +29,7 @@ from markway.lab.exchange import (
 from markway.lab.tally import AnswerError, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
 _DEFAULTS = {"count": 100, "concurrency": 64, "timeout": 5.0, "limit": 60.0, "every": 1.0}
@@ -46,15 +46,24 @@ def fetch_many(
     timeout: float = 5.0,
     limit: float = 60.0,
     path: str = "/",
+    progress: Callable[[Tally], None] | None = None,
+    every: float = 0.1,
+    until: int | None = None,
 ) -> Tally:
     """Make `count` connections to ADDRESS:PORT, one question on each, and count the answers.
 
     TCP: connect, GET with `Connection: close`, read to the end. UDP: a datagram, each from a new port.
     At most `concurrency` at once and `rate` new ones a second; each has `timeout` seconds, all together
     have `limit`. `source` is an address, or a network whose addresses are used by turns. Sockets are
-    opened in the calling thread's network namespace. ValueError when target or source cannot be read.
+    opened in the calling thread's network namespace. `progress` is called with the tally so far, each
+    `every` seconds. When the file descriptor `until` becomes readable, or closes, no more are started.
+    ValueError when target or source cannot be read.
     """
     load = _Load(parse_target(target), udp, source, timeout, path)
+    if progress:
+        load.report, load.every = progress, every
+    if until is not None:
+        load.end_with(until)
     return load.run(count, max(1, concurrency), rate, limit)
 
 
@@ -85,12 +94,28 @@ class _Load:
         self.open: dict[int, _Exchange] = {}
         self.ages: deque[tuple[float, int, _Exchange]] = deque()  # oldest first: all have one timeout
         self.poll = select.epoll()
+        self.report: Callable[[Tally], None] | None = None
+        self.every = 0.0
+        self.until: int | None = None
+        self.ended = False  # by `until`
+
+    def end_with(self, descriptor: int) -> None:
+        """Start no more once there is something to read there."""
+        self.until = descriptor
+        self.poll.register(descriptor, select.EPOLLIN)
 
     def run(self, count: int, concurrency: int, rate: float | None, limit: float) -> Tally:
         begun = time.monotonic()
         now = begun
+        due_report = begun + self.every
         tally = self.tally
         while (self.open or tally.connections < count) and now < begun + limit:
+            if self.ended:
+                count = tally.connections
+            if self.report and now >= due_report:
+                tally.seconds = round(now - begun, 6)
+                self.report(tally)
+                due_report = now + self.every
             due = count if rate is None else min(count, 1 + int((now - begun) * rate))
             while tally.connections < due and len(self.open) < concurrency:
                 self._begin()
@@ -101,6 +126,8 @@ class _Load:
                 ends.append(begun + tally.connections / rate)
             if self.ages:
                 ends.append(self.ages[0][0] + self.timeout)
+            if self.report:
+                ends.append(due_report)
             self._wait(max(0.0, min(ends) - now))
             now = time.monotonic()
             self._expire(now - self.timeout)
@@ -130,6 +157,10 @@ class _Load:
 
     def _wait(self, seconds: float) -> None:
         for number, events in self.poll.poll(seconds):
+            if number == self.until:
+                self.poll.unregister(number)
+                self.ended = True
+                continue
             exchange = self.open[number]
             try:
                 answer = self._progress(exchange, events)
@@ -214,9 +245,17 @@ def _fetch(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         limit=options.limit,
         path=options.path,
+        progress=None if options.progress is None else _print,
+        every=options.progress or 0.0,
+        until=sys.stdin.fileno() if options.until_eof else None,
     )
-    sys.stdout.write(tally.to_json() + "\n")
+    _print(tally)
     return 1 if tally.failed or tally.unstarted else 0
+
+
+def _print(tally: Tally) -> None:
+    sys.stdout.write(tally.to_json() + "\n")
+    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -232,6 +271,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", help="connect from this address, or by turns from those of this network")
     parser.add_argument("--path", default="/", help="what to GET (%(default)s)")
     parser.add_argument("--timeout", type=float, help="seconds for one connection (%(default)s)")
+    parser.add_argument("--progress", type=float, metavar="SECONDS", help="print the tally so far, so often")
+    parser.add_argument("--until-eof", action="store_true", help="start no more once stdin, a pipe, closes")
     parser.add_argument("--limit", type=float, help="seconds for all together (%(default)s)")
     parser.add_argument(
         "--hold",
