@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from markway.cli.common import load
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,6 +52,7 @@ def up(
     apply: Annotated[bool, typer.Option("--apply/--no-apply", help="Apply the file on the lab's director.")] = True,
 ) -> None:
     """Build a lab from a file, start its servers, and apply the file on its director."""
+    from markway.lab.build import command
     from markway.lab.build import up as build_up
     from markway.lab.plan import plan_lab
 
@@ -57,7 +60,10 @@ def up(
     begun = time.monotonic()
     with _told():
         path = _example() if file is None else file.absolute()
-        config = _load(path, say=not apply)
+        loaded = load(path)
+        for warning in loaded.warnings if not apply else ():  # else apply says them
+            typer.echo(f"warning: {warning}", err=True)
+        config = loaded.config
         topology = plan_lab(config, name)
         build_up(topology)
         if apply:
@@ -66,7 +72,7 @@ def up(
     _show(topology)
     for trial in _trials(config, topology):
         typer.echo(f"try:    {trial}")
-    typer.echo(f"remove: markway lab down{'' if name == _DEFAULT else ' ' + name}")
+    typer.echo(f"remove: {command()} lab down{'' if name == _DEFAULT else ' ' + name}")
 
 
 @app.command(
@@ -155,16 +161,6 @@ def execute(
         os.execvpe(argv[0], argv, environment(name))  # noqa: S606 - no shell is meant
 
 
-def _load(path: Path, *, say: bool) -> Config:
-    from markway.config.load import Source, load
-
-    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
-    loaded = load([Source(str(file), file.read_bytes()) for file in files])
-    for warning in loaded.warnings if say else ():  # else apply says them
-        typer.echo(f"warning: {warning}", err=True)
-    return loaded.config
-
-
 def _apply(name: str, path: Path) -> None:
     from markway.kernel import netns
     from markway.lab.build import down as build_down
@@ -196,10 +192,11 @@ def _show(topology: Topology) -> None:
 def _trials(config: Config, topology: Topology) -> Iterator[str]:
     """A command for the first listener of each service: what to do now."""
     from markway.config.model import Protocol
+    from markway.lab.build import command
     from markway.lab.servers import has_ftp
     from markway.lab.topology import CLIENTS
 
-    where = f"markway lab exec{'' if topology.name == _DEFAULT else ' --name ' + topology.name} {CLIENTS[0]} --"
+    where = f"{command()} lab exec{'' if topology.name == _DEFAULT else ' --name ' + topology.name} {CLIENTS[0]} --"
     for service in config.services:
         listener = service.listeners[0]
         version = listener.address.version
@@ -253,16 +250,11 @@ def _need_root(command: str) -> None:
 @contextmanager
 def _told() -> Iterator[None]:
     """End with one line and exit status 1 where the reason is known."""
-    from markway.config.problems import ConfigError
     from markway.kernel.netns import NetnsError
     from markway.lab.topology import LabError
 
     try:
         yield
-    except ConfigError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        raise typer.Exit(1) from error
     except (LabError, NetnsError) as error:
         _fail(str(error))
     except OSError as error:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
@@ -133,6 +134,17 @@ def environment(name: str) -> dict[str, str]:
     return inherited | {servers.LAB_VARIABLE: name, "PATH": os.pathsep.join(path)}
 
 
+def command() -> str:
+    """How to call the `markway` beside the Python that runs this: as short as works from here."""
+    path = Path(sys.executable).with_name("markway")
+    found = shutil.which("markway")
+    if found and Path(found).resolve() == path.resolve():
+        return "markway"
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return str(path)
+
+
 def _claim(topology: Topology) -> None:
     """Write the record before anything is made: an interrupted `up` can be cleaned from it."""
     RUN_DIRECTORY.mkdir(parents=True, exist_ok=True)
@@ -154,7 +166,7 @@ def _forget_state(name: str) -> None:
 
 
 def _exists(name: str) -> LabError:
-    return LabError(f'a lab "{name}" exists; remove it (markway lab down {name}) or choose another --name')
+    return LabError(f'a lab "{name}" exists; remove it ({command()} lab down {name}) or choose another --name')
 
 
 def _missing(name: str) -> LabError:

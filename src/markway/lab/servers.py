@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from markway.lab.topology import Host, LabError, Server, namespace
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 LAB_VARIABLE = "MARKWAY_LAB"
 """In the environment of every process started in a lab, and so of its children: by it `stop` knows them."""
@@ -72,11 +72,13 @@ _NGINX_SERVER = '    server {{ {listen} location / {{ return 200 "{answer}\\n"; 
 _NGINX_LISTEN = "listen {port} reuseport backlog=4096; listen [::]:{port} reuseport backlog=4096;"
 
 
-def start(lab: str, hosts: Iterable[Host], directory: Path, env: Mapping[str, str]) -> None:
+def start(lab: str, hosts: Sequence[Host], directory: Path, env: Mapping[str, str]) -> None:
     """Start the servers of the hosts, all at once, and return when every port is open.
 
     `directory` gets a directory for each host. LabError, with what the server said, if one does not start.
     """
+    if any(map(_is_http, chain.from_iterable(host.servers for host in hosts))) and not _installed("nginx"):
+        raise LabError("the backends need nginx: apt-get install nginx-light")
     started = []
     for host in hosts:
         place = directory / host.name
@@ -97,7 +99,11 @@ def start(lab: str, hosts: Iterable[Host], directory: Path, env: Mapping[str, st
 
 def has_ftp() -> bool:
     """Whether this machine has an FTP server for the labs; without it nginx is on those ports too."""
-    return shutil.which("vsftpd", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin") is not None
+    return _installed("vsftpd")
+
+
+def _installed(program: str) -> bool:
+    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin") is not None
 
 
 def stop(lab: str, spaces: Iterable[str]) -> list[int]:

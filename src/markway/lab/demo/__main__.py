@@ -131,7 +131,6 @@ def _alone(name: str) -> Iterator[None]:
 def _remove_stale(name: str) -> None:
     """Remove the lab of a demo that was killed; LabError if it is anyone else's."""
     from markway.lab import build  # noqa: PLC0415
-    from markway.lab.demo.facts import command  # noqa: PLC0415
     from markway.lab.topology import LabError, check_name  # noqa: PLC0415
 
     check_name(name)
@@ -142,7 +141,7 @@ def _remove_stale(name: str) -> None:
     except OSError:
         state = ""
     if state != _RUNNING:
-        raise LabError(f'the lab "{name}" is up; remove it first: {command()} lab down {name}')
+        raise LabError(f'the lab "{name}" is up; remove it first: {build.command()} lab down {name}')
     build.down(name)
     sys.stderr.write("markway demo: removed the lab of a demo that was killed\n")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,14 +75,6 @@ def markway(lab: Lab, *args: str) -> str:
     if done.returncode:
         raise LabError(f"markway {' '.join(args)} failed: {(done.stderr or done.stdout).strip()}")
     return done.stdout
-
-
-def command() -> str:
-    """How to call the `markway` beside the Python that runs this: as short as works from here."""
-    path = Path(sys.executable).with_name("markway")
-    with suppress(ValueError):
-        path = path.relative_to(Path.cwd())
-    return str(path)
 
 
 def tracked(lab: Lab, mark: int) -> str:

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from markway.lab.demo import facts
+from markway.lab import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,7 +68,7 @@ class Screen:
         servers = len(lab.topology.hosts) - len(lab.clients) - 1
         self._console.print(Text.assemble(("Markway on real connections", "bold"), (f"  {file}", "dim")))
         what = f"{len(lab.clients)} clients → director → {servers} nginx, IPv4 and IPv6"
-        self._console.print(Text(f"{what}; network namespaces, built in {took:.1f} s", "dim"))
+        self._console.print(Text(f"{what}, in namespaces built in {took:.1f} s", "dim"))
 
     def act(self, title: str) -> None:
         """Begin a numbered part."""
@@ -187,7 +187,7 @@ class Screen:
 
     def entrances(self, name: str) -> None:
         """How to use a lab that stays, and to remove it."""
-        markway = facts.command()
+        markway = build.command()
         inside = f"{markway} lab exec --name {name}"
         self.rule(f'The lab "{name}" stays up')
         for what, command in (
