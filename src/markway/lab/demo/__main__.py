@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--connections",
         type=_enough,
-        default=15_000,
+        default=12_000,
         metavar="N",
         help="connections in each of three rounds (%(default)s)",
     )

@@ -30,7 +30,7 @@ CHANGED, REMOVED = "c", "b"
 
 _WEIGHT = 3
 _HELD = 120  # connections kept open, from all clients over all families
-_ROUND_SECONDS = 4.0  # a slow machine makes fewer connections, and ends in time all the same
+_ROUND_SECONDS = 3.0  # a slow machine makes fewer connections, and ends in time all the same
 _STEADY_RATE = 1200.0  # connections per second while the backend leaves
 _STEADY_SECONDS = 1.2  # before and after
 _PLENTY = 1_000_000
