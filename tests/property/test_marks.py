@@ -1,0 +1,96 @@
+"""The registry of numbers: nobody is renumbered, and a mark keeps its meaning."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from markway.marks import Field, MarksError, Registry, assign, reserve
+
+NAMES = st.text("abc/", min_size=1, max_size=3)
+SETTINGS = settings(max_examples=200, deadline=None)
+MASKS = st.integers(0xFF, 0xFFFF_FFFF).filter(lambda mask: mask.bit_count() >= 12)
+
+
+@SETTINGS
+@given(st.lists(st.sets(NAMES, max_size=40), max_size=8))
+def test_adding_removing_and_reordering_renumber_nobody(rounds):
+    registry, before = Registry(), dict[str, int]()
+    for names in rounds:
+        registry = assign(registry, names, 0xFFFF)
+        now = {name: registry.numbers[name] for name in names}
+        assert len(set(now.values())) == len(now)
+        assert all(0 < number < 1 << registry.width for number in now.values())
+        # Not only those that stayed: one that left and came back has its number again.
+        assert all(now[name] == number for name, number in before.items() if name in now)
+        assert assign(registry, sorted(names, reverse=True), 0xFFFF) is registry
+        assert set(registry.retired) == registry.numbers.keys() - names
+        before |= now
+
+
+@SETTINGS
+@given(st.sets(NAMES, min_size=3, max_size=20), st.sets(NAMES, min_size=1, max_size=20))
+def test_a_retired_number_is_given_away_last_and_the_longest_gone_first(old, new):
+    mask = 0xFF  # 255 numbers
+    registry = assign(Registry(), old, mask)
+    registry = assign(registry, new, mask)
+    fresh = new - old
+    retired = {registry.numbers[name] for name in old - new}
+    assert not {registry.numbers[name] for name in fresh} & retired
+    # Until no other is left.
+    crowd = [f"crowd{number}" for number in range(255 - len(registry.numbers))]
+    full = assign(registry, {*new, *crowd}, mask)
+    assert set(full.retired) == old - new
+    if old - new:
+        [*_, last] = full.retired
+        one_more = assign(full, {*new, *crowd, "x"}, mask)
+        assert one_more.numbers["x"] == full.numbers[full.retired[0]]
+        assert full.retired[0] not in one_more.numbers
+        assert last in one_more.numbers or len(full.retired) == 1
+
+
+def test_a_mask_too_small_is_said():
+    with pytest.raises(MarksError, match="16 backends need 5 mark bits, but mask 0x000000f0 has 4"):
+        assign(Registry(), map(str, range(16)), 0xF0)
+    assert len(assign(Registry(), map(str, range(15)), 0xF0).numbers) == 15
+
+
+@SETTINGS
+@given(MASKS, st.integers(0, 4095))
+def test_a_number_is_placed_in_the_mask_s_bits_and_can_be_read_back(mask, number):
+    field = Field(mask)
+    mark = field.place(number)
+    assert mark & ~mask == 0
+    assert mark & field.others == 0
+    assert sum(1 << index for index, bit in enumerate(field.bits) if mark & bit) == number
+    with pytest.raises(MarksError):
+        field.place(1 << mask.bit_count())
+
+
+@SETTINGS
+@given(MASKS, st.integers(0, 1500))
+def test_the_field_grows_upward_and_stays_inside_the_mask(mask, count):
+    registry = assign(Registry(), map(str, range(count)), mask)
+    field = registry.backend_field(mask)
+    assert field.mask & ~mask == 0
+    assert field.mask | field.others == 0xFFFF_FFFF
+    assert all(field.place(number) & field.others == 0 for number in registry.numbers.values())
+    assert field.bits == Field(mask).bits[: registry.width]
+
+
+@SETTINGS
+@given(st.lists(st.dictionaries(NAMES, st.integers(16, 4096), max_size=12), max_size=6))
+def test_slot_blocks_never_overlap_and_stay_where_they_fit(rounds):
+    registry = Registry()
+    for sizes in rounds:
+        before = registry.blocks
+        registry = reserve(registry, {**{name: block.size for name, block in before.items()}, **sizes})
+        runs = sorted(registry.blocks.values())
+        assert all(a.offset + a.size <= b.offset for a, b in pairwise(runs))
+        for name, size in sizes.items():
+            assert registry.blocks[name].size >= size
+            if name in before and before[name].size >= size:
+                assert registry.blocks[name] == before[name]
