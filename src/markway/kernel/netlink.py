@@ -114,8 +114,14 @@ class Netlink:
         first = self._sequence + 1
         packed = b"".join(message.pack(first + index) for index, message in enumerate(frame))
         self._sequence = first + len(frame)
-        self._socket.send(packed)
+        self._send(packed)
         self._acknowledged()
+
+    def _send(self, packed: bytes) -> None:
+        try:
+            self._socket.send(packed)
+        except OSError as error:
+            raise NetlinkError(error.errno, error.strerror) from error
 
     def _acknowledged(self) -> None:
         """Wait for the kernel's answers; a refused batch has errors before, or in place of, its end's."""
@@ -139,7 +145,7 @@ class Netlink:
             NetlinkError: the kernel refused, as when the table is not there.
         """
         self._sequence += 1
-        self._socket.send(Message(kind, DUMP, family, payload).pack(self._sequence))
+        self._send(Message(kind, DUMP, family, payload).pack(self._sequence))
         while True:
             for answer, data in _messages(self._socket.recv(_BUFFER)):
                 if answer == _DONE:
@@ -155,7 +161,7 @@ class Netlink:
             NetlinkError: the kernel refused, as when it is not there.
         """
         self._sequence += 1
-        self._socket.send(Message(kind, 0, family, payload).pack(self._sequence))
+        self._send(Message(kind, 0, family, payload).pack(self._sequence))
         for answer, data in _messages(self._socket.recv(_BUFFER)):
             if answer == _ERROR:
                 _raise(data)
