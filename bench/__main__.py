@@ -15,6 +15,7 @@ from bench import control, isolated, report, sockets
 from bench.case import case
 from bench.contenders import Contender, Markway, everyone, markway_works, missing, versions
 from bench.cpu import pin
+from bench.topology import remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +93,7 @@ def main() -> None:
         names = " ".join(sorted(set(absent.values())))
         sys.exit(f"missing {', '.join(sorted(absent))}: apt install {names}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as ^C: everything made is removed on the way out
+    remove_leftovers()
     begun = time.monotonic()
     with console.status("starting") as status:
 

@@ -105,21 +105,23 @@ def _setns(descriptor: int) -> None:
 
 @contextmanager
 def namespace(name: str) -> Iterator[Namespace]:
-    """Make a namespace; remove it and end its processes afterwards."""
-    made = Namespace(PREFIX + name)
-    remove(made.name)
+    """Make a namespace of this run; remove it and end its processes afterwards."""
+    made = Namespace(f"{PREFIX}{os.getpid()}-{name}")
     sh("ip", "netns", "add", made.name)
     try:
         made.run("ip", "link", "set", "lo", "up")
         yield made
     finally:
         made.stop()
-        remove(made.name)
+        sh("ip", "netns", "del", made.name)
 
 
-def remove(name: str) -> None:
-    if Path(f"/run/netns/{name}").exists():
-        sh("ip", "netns", "del", name)
+def remove_leftovers() -> None:
+    """Remove the namespaces of runs that were killed."""
+    for path in Path("/run/netns").glob(f"{PREFIX}*"):
+        owner = path.name.removeprefix(PREFIX).split("-")[0]
+        if not Path("/proc", owner).exists():
+            sh("ip", "netns", "del", path.name)
 
 
 @contextmanager
