@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import control, isolated, report, sockets
 from bench.case import case
-from bench.contenders import Contender, Markway, everyone, markway_works, missing, versions
+from bench.contenders import Contender, Markway, everyone, missing, versions
 from bench.cpu import pin
 from bench.topology import remove_leftovers
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, contenders: list[Contender], tell: Callable
     """Take every measurement that was asked for."""
     views = options.only.split(",")
     rounds = 2 if options.quick else options.rounds
-    results = report.Results(versions(), rounds, not markway_works(), time.strftime("%Y-%m-%d"))
+    results = report.Results(versions(), rounds, time.strftime("%Y-%m-%d"))
     kernel = [contender for contender in contenders if not contender.proxy]
     many = 1_000 if options.quick else 10_000
     within = 10.0 if options.quick else 60.0

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from bench.prototype.ruleset import ruleset
 from bench.topology import sh
 
 if TYPE_CHECKING:
@@ -74,17 +73,6 @@ class Routing(Contender):
     @override
     def install(self, director: Namespace, case: Case, within: float = 60) -> None:
         self.load(director, ["nft", "-f", "-"], TRACKED, within)
-
-
-@dataclass
-class Prototype(Contender):
-    """The design's data path, written by hand."""
-
-    snat: bool = False
-
-    @override
-    def install(self, director: Namespace, case: Case, within: float = 60) -> None:
-        self.load(director, ["nft", "-f", "-"], ruleset(case, snat=self.snat), within)
 
 
 @dataclass
@@ -268,24 +256,12 @@ def wait_for_port(port: int, address: str = "127.0.0.1", within: float = 10) -> 
             return
 
 
-def markway_works() -> bool:
-    """Tell whether this checkout's `markway` has its `apply`."""
-    return (
-        MARKWAY.exists()
-        and not subprocess.run(
-            [MARKWAY, "apply", "--help"], capture_output=True, check=False, env={**os.environ, "COLUMNS": "80"}
-        ).returncode
-    )
-
-
 def everyone() -> list[Contender]:
     """All contenders, the limit first."""
-    ours: list[Contender] = [Prototype("markway"), Prototype("markway-snat", snat=True)]
-    if markway_works():
-        ours = [Markway("markway"), Markway("markway-snat", snat=True)]
     return [
         Routing("routing", direct=True),
-        *ours,
+        Markway("markway"),
+        Markway("markway-snat", snat=True),
         Nftlb("nftlb"),
         Nftlb("nftlb-snat", mode="snat"),
         Iptables("iptables-legacy"),

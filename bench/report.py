@@ -49,7 +49,6 @@ class Results:
 
     versions: str
     rounds: int
-    stand_in: bool
     when: str
     connections: dict[str, Connections] = field(default_factory=dict)
     cpu: dict[str, Comparison] = field(default_factory=dict)
@@ -128,8 +127,7 @@ def changing_table(size: str, found: Changing) -> str:
 
 def markdown(results: Results) -> str:
     """Write the whole report."""
-    stand_in = "\n`markway` is a hand-written stand-in in this run.\n" if results.stand_in else ""
-    parts = [INTRODUCTION, f"{results.versions}; {results.rounds} rounds; {results.when}.\n{stand_in}"]
+    parts = [INTRODUCTION, f"{results.versions}; {results.rounds} rounds; {results.when}.\n"]
     parts += ["## The aims\n", aims_table(results)]
     parts += section("Real connections", results.connections, connections_table)
     parts += section("The director's own CPU", results.cpu, cpu_table)

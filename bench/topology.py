@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Namespace:
             ["ip", "netns", "exec", self.name, *command],
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self.processes.append(process)
@@ -66,8 +67,6 @@ class Namespace:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stdout:
-                process.stdout.close()
         self.processes.clear()
 
     @contextmanager
@@ -117,10 +116,12 @@ def namespace(name: str) -> Iterator[Namespace]:
 
 
 def remove_leftovers() -> None:
-    """Remove the namespaces of runs that were killed."""
+    """Remove the namespaces of runs that were killed, and end what still runs in them."""
     for path in Path("/run/netns").glob(f"{PREFIX}*"):
         owner = path.name.removeprefix(PREFIX).split("-")[0]
         if not Path("/proc", owner).exists():
+            for pid in sh("ip", "netns", "pids", path.name).split():
+                os.kill(int(pid), signal.SIGKILL)
             sh("ip", "netns", "del", path.name)
 
 

@@ -1,1 +1,0 @@
-"""Stand-ins for what `markway` is to compile; deleted when it does."""
