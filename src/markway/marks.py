@@ -124,18 +124,25 @@ def assign(registry: Registry, names: Iterable[str], mask: int) -> Registry:
     return replace(registry, width=width, numbers=fitting, retired=tuple(retired))
 
 
-def reserve(registry: Registry, sizes: Mapping[str, int]) -> Registry:
-    """Give every slot table a block of at least its size; a block that is large enough stays."""
-    blocks = {name: block for name, block in registry.blocks.items() if name in sizes}
-    offset = registry.next_offset
-    for name in sorted(sizes):
-        size = sizes[name]
-        if name not in blocks or blocks[name].size < size:
-            blocks[name] = Block(offset, size)
-            offset += size
-    if offset == registry.next_offset and len(blocks) == len(registry.blocks):
+def reserve(registry: Registry, sizes: Mapping[str, int], gone: Iterable[str] | None = None) -> Registry:
+    """Give every slot table a block of at least its size; a block that is large enough stays.
+
+    Args:
+        registry: what was given before.
+        sizes: slots that tables need now.
+        gone: tables that need none any more; None for all but those in `sizes`.
+    """
+    blocks = registry.blocks
+    stale = (blocks.keys() if gone is None else blocks.keys() & gone) - sizes.keys()
+    growing = [name for name, size in sizes.items() if name not in blocks or blocks[name].size < size]
+    if not stale and not growing:
         return registry
-    return replace(registry, blocks=blocks, next_offset=offset)
+    kept = {name: block for name, block in blocks.items() if name not in stale}
+    offset = registry.next_offset
+    for name in sorted(growing):
+        kept[name] = Block(offset, sizes[name])
+        offset += sizes[name]
+    return replace(registry, blocks=kept, next_offset=offset)
 
 
 def _preferences(name: str, width: int) -> Iterator[int]:

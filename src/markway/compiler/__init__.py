@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markway.compiler.balance import service_fragment
 from markway.compiler.base import base_fragment
+from markway.compiler.names import FAMILIES, pool_name
 from markway.compiler.pools import mark_names, pools
 from markway.config.model import Config
 from markway.marks import Registry, assign, reserve
@@ -58,12 +59,18 @@ def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHI
     """
     known = before.services
     changed = [s for s in config.services if (old := known.get(s.name)) is not s and old != s]
-    same_names = len(known) == len(config.services) and all(
-        s.name in known and mark_names(s) == mark_names(known[s.name]) for s in changed
+    same_names = (
+        bool(known)
+        and len(known) == len(config.services)
+        and all(s.name in known and mark_names(s) == mark_names(known[s.name]) for s in changed)
     )
     if not same_names:
         registry = assign(registry, (name for s in config.services for name in mark_names(s)), config.mask)
-    registry = reserve(registry, {pool.name: pool.size for s in changed for pool in pools(s, registry)})
+    sizes = {pool.name: pool.size for s in changed for pool in pools(s, registry)}
+    left = [known[s.name] for s in changed if s.name in known]
+    left += [] if same_names else [known[name] for name in known.keys() - {s.name for s in config.services}]
+    gone = {pool_name(s, family) for s in left for family in FAMILIES}
+    registry = reserve(registry, sizes, gone if known else None)
     marks = registry.backend_field(config.mask)
     if marks != before.marks:
         changed = list(config.services)
