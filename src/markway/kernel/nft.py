@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import contextmanager
-from ctypes.util import find_library
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,9 +50,8 @@ def _context(library: ctypes.CDLL) -> Iterator[int]:
 
 
 def _load() -> ctypes.CDLL:
-    name = find_library("nftables") or "libnftables.so.1"
     try:
-        library = ctypes.CDLL(name)
+        library = ctypes.CDLL("libnftables.so.1")  # by its ABI: to search for it takes a process
     except OSError as error:
         raise NftMissingError("libnftables is missing: apt install nftables") from error
     library.nft_ctx_new.restype = ctypes.c_void_p
