@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -217,12 +217,17 @@ class NginxStream(Contender):
     def install(self, director: Namespace, case: Case, within: float = 60) -> None:
         module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
         lines = [f"load_module {module};"] if module.exists() else []
-        lines += ["worker_processes auto;", "daemon off;", "pid /dev/null;", "error_log /dev/null;"]
+        lines += ["worker_processes auto;", "daemon off;", "error_log stderr crit;"]
         lines += ["events { worker_connections 16384; }", "stream {"]
         for service in case.services:
             lines += [f"upstream {service.name} {{", *map(_upstream, service.backends), "}"]
             lines += [f"server {{ listen {service.address}:{service.port}; proxy_pass {service.name}; }}"]
-        serve(director, case, ["nginx", "-c"], [*lines, "}"], within)
+        # A pid file of its own: nginx removes it when it ends, whatever it is.
+        serve(director, case, ["nginx", "-g", f"pid {pid_file(director)};", "-c"], [*lines, "}"], within)
+
+
+def pid_file(director: Namespace) -> Path:
+    return Path(gettempdir(), f"{director.name}-nginx.pid")
 
 
 def _upstream(backend: Backend) -> str:
