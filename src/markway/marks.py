@@ -67,6 +67,9 @@ class Block(NamedTuple):
     size: int
 
 
+_NO_BLOCK = Block(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """Which name has which number and which slots; kept on disk between applies.
@@ -124,25 +127,23 @@ def assign(registry: Registry, names: Iterable[str], mask: int) -> Registry:
     return replace(registry, width=width, numbers=fitting, retired=tuple(retired))
 
 
-def reserve(registry: Registry, sizes: Mapping[str, int], gone: Iterable[str] | None = None) -> Registry:
-    """Give every slot table a block of at least its size; a block that is large enough stays.
-
-    Args:
-        registry: what was given before.
-        sizes: slots that tables need now.
-        gone: tables that need none any more; None for all but those in `sizes`.
-    """
-    blocks = registry.blocks
-    stale = (blocks.keys() if gone is None else blocks.keys() & gone) - sizes.keys()
-    growing = [name for name, size in sizes.items() if name not in blocks or blocks[name].size < size]
-    if not stale and not growing:
+def reserve(registry: Registry, sizes: Mapping[str, int]) -> Registry:
+    """Give every slot table a block of at least its size; a block that is large enough stays."""
+    small = {name: size for name, size in sizes.items() if registry.blocks.get(name, _NO_BLOCK).size < size}
+    if not small:
         return registry
-    kept = {name: block for name, block in blocks.items() if name not in stale}
-    offset = registry.next_offset
-    for name in sorted(growing):
-        kept[name] = Block(offset, sizes[name])
-        offset += sizes[name]
-    return replace(registry, blocks=kept, next_offset=offset)
+    blocks, offset = dict(registry.blocks), registry.next_offset
+    for name, size in sorted(small.items()):
+        blocks[name] = Block(offset, size)
+        offset += size
+    return replace(registry, blocks=blocks, next_offset=offset)
+
+
+def release(registry: Registry) -> Registry:
+    """Forget the slots of services of which no name has a number any more."""
+    known = {name.partition("/")[0] for name in registry.numbers}
+    blocks = {name: block for name, block in registry.blocks.items() if name.partition("/")[0] in known}
+    return registry if len(blocks) == len(registry.blocks) else replace(registry, blocks=blocks)
 
 
 def _preferences(name: str, width: int) -> Iterator[int]:

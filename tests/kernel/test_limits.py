@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-from tests.kernel.support import apply, eventually, flows, in_force, seen
+from tests.kernel.support import apply, eventually, flows, in_force, seen, status
 
 ADDRESSES = {4: "192.0.2.10:80", 6: "[2001:db8::10]:80"}
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
@@ -61,6 +61,19 @@ def test_thousands_of_short_connections_leave_no_trace_in_a_cap():
         tally = lab.fetch(ADDRESSES[4], 6000, concurrency=40)
         assert not tally.failed
         assert all(abs(count - 2000) < 400 for count in tally.answers.values())
+
+
+def test_a_cap_is_kept_through_a_quiet_time():
+    """The kernel tidies its sets once a second; a limit without a connection must outlive that."""
+    with in_force(config(backend=", max-connections = 4")) as lab:
+        lab.nft("add table inet clock")
+        lab.nft("add set inet clock ticking { type mark; timeout 3s; }")
+        lab.nft("add element inet clock ticking { 1 }")
+        eventually(lambda: "elements" not in lab.nft("list", "set", "inet", "clock", "ticking"), 10)
+        assert status(lab)["damage"] is None
+        with lab.clients[0].hold(ADDRESSES[4], 12) as holding:
+            assert holding.opened.answers == {"a": 4, "b": 4, "c": 4}
+            assert lab.fetch(ADDRESSES[4], 5).failed == 5
 
 
 def test_a_cap_holds_over_both_families_and_protocols_together():

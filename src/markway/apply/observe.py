@@ -130,7 +130,7 @@ def _service(program: Program, entry: ServiceEntry, seen: _Seen, since: Mapping[
 
 
 def _backend(entry: BackendEntry, seen: _Seen, connections: int, got: float | None) -> BackendSeen:
-    traffic = seen.traffic.get(_key(entry), Count(0, 0))
+    first, later = (counts.get(_key(entry), Count(0, 0)) for counts in (seen.given, seen.traffic))
     return BackendSeen(
         entry.name,
         entry.mark,
@@ -141,8 +141,8 @@ def _backend(entry: BackendEntry, seen: _Seen, connections: int, got: float | No
         got,
         connections,
         seen.active[entry.mark],
-        traffic.packets,
-        traffic.octets,
+        first.packets + later.packets,
+        first.octets + later.octets,
     )
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from markway.compiler.balance import service_fragment
 from markway.compiler.base import base_fragment
-from markway.compiler.names import FAMILIES, pool_name
 from markway.compiler.pools import mark_names, pools
 from markway.config.model import Config
-from markway.marks import Registry, assign, reserve
+from markway.marks import Registry, assign, release, reserve
 from markway.program.model import Program
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from markway.config.model import Service
     from markway.marks import Field
-    from markway.program.model import Fragment
 
 __all__ = ["Compiled", "compile_config"]
 
@@ -65,12 +63,8 @@ def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHI
         and all(s.name in known and mark_names(s) == mark_names(known[s.name]) for s in changed)
     )
     if not same_names:
-        registry = assign(registry, (name for s in config.services for name in mark_names(s)), config.mask)
-    sizes = {pool.name: pool.size for s in changed for pool in pools(s, registry)}
-    left = [known[s.name] for s in changed if s.name in known]
-    left += [] if same_names else [known[name] for name in known.keys() - {s.name for s in config.services}]
-    gone = {pool_name(s, family) for s in left for family in FAMILIES}
-    registry = reserve(registry, sizes, gone if known else None)
+        registry = release(assign(registry, (n for s in config.services for n in mark_names(s)), config.mask))
+    registry = reserve(registry, {pool.name: pool.size for s in changed for pool in pools(s, registry)})
     marks = registry.backend_field(config.mask)
     if marks != before.marks:
         changed = list(config.services)
@@ -78,11 +72,12 @@ def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHI
     fragments = {**before.program.fragments, **fresh}
     for name in fragments.keys() - {s.name for s in config.services} if not same_names else ():
         del fragments[name]
-    if not (same_names and "" in fragments and marks == before.marks and _same_needs(fresh, before.program)):
-        needs = frozenset[str]().union(*(fragment.needs for fragment in fragments.values()))
-        fragments[""] = base_fragment(marks, needs)
+    base = fragments.get("")
+    needs = frozenset[str]().union(*(f.needs for f in fragments.values() if f is not base))
+    if base is None or marks != before.marks or needs != base.needs or _room(registry) != _room(before.registry):
+        fragments[""] = base_fragment(marks, needs, registry.next_offset)
     return Compiled(config, registry, Program(fragments))
 
 
-def _same_needs(fresh: Mapping[str, Fragment], before: Program) -> bool:
-    return all(fragment.needs == before.fragments[name].needs for name, fragment in fresh.items())
+def _room(registry: Registry) -> int:
+    return registry.next_offset.bit_length()

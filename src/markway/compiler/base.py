@@ -39,24 +39,30 @@ SKIPS = 8
 STICKY = 1 << 18
 """Sources remembered for persistence; those beyond are balanced like strangers."""
 
+_SLOTS = 4096
+"""Slots that there is room for at least, so that a small file may grow without a new set."""
+
 _ZERO = Term("0x00000000")
 _RETURN = Written("return")
 
 _SLOT: tuple[Rule, ...] = (
     (Assign(CONNTRACK, Mapped(CONNTRACK, "slots")), _RETURN),
-    (Written("goto refuse/reset"),),
+    (Written("drop"),),
 )
 """Slot to backend. One rule for all services: the kernel checks each element of a map against
 each rule that uses it (nft_add_set_elem in net/netfilter/nf_tables_api.c), and at ten thousand
-services with a rule each that takes minutes."""
+services with a rule each that takes minutes. A slot leads nowhere only in the instant in which
+one program follows another, while the kernel has the new rules and still the old elements:
+dropped, the client asks again."""
 
 
-def base_fragment(marks: Field, needs: frozenset[str]) -> Fragment:
+def base_fragment(marks: Field, needs: frozenset[str], slots: int) -> Fragment:
     """The program's own part of the table.
 
     Args:
         marks: the backend field of the mark.
         needs: sets, protocols (`tcp4`) and helpers (`helper/ftp`) that the services use.
+        slots: one more than the greatest slot.
     """
     chains = [
         Chain("prerouting-mangle", _restored(marks), Hook("filter", "prerouting", "mangle")),
@@ -64,7 +70,9 @@ def base_fragment(marks: Field, needs: frozenset[str]) -> Fragment:
         Chain("prerouting-dstnat", _translation(marks, needs), Hook("nat", "prerouting", "dstnat")),
         Chain("output-dstnat", _translation(marks, needs), Hook("nat", "output", "-100")),
         Chain("postrouting-srcnat", _masking(marks, needs), Hook("nat", "postrouting", "srcnat")),
-        Chain("restore", _restore(marks)),
+        Chain("translate", tuple(_destinations(marks, needs))),
+        Chain("translate-beside-foreign", ((Written("jump join"),), (Written("goto translate"),))),
+        Chain("join", _join(marks)),
         Chain("choose-beside-foreign", _beside_foreign(marks, needs)),
         Chain("slot", _SLOT),
         *_refusals(),
@@ -73,20 +81,30 @@ def base_fragment(marks: Field, needs: frozenset[str]) -> Fragment:
     helpers = sorted(need.removeprefix("helper/") for need in needs if need.startswith("helper/"))
     return Fragment(
         chains={chain.name: chain for chain in chains},
-        sets={item.name: item for item in _sets(needs)},
+        sets={item.name: item for item in _sets(marks, needs, slots)},
         objects=tuple(_helper(name) for name in helpers),
         mask=marks.mask,
+        needs=needs,
     )
 
 
 def _restored(marks: Field) -> tuple[Rule, ...]:
-    """Every later packet of a connection is counted and gets the connection's mark back."""
-    return ((_in_field(marks, "=="), _RETURN), _counted(marks), (Written("jump restore"),))
+    """Every later packet of a connection gets the connection's mark back and is counted.
+
+    The look-up has no consequence: its element counts. Most packets end in the second rule.
+    """
+    return (
+        (Match(CONNTRACK, "==", _ZERO), _RETURN),
+        (*_whole(marks), Match(PACKET, "", Term("@traffic")), _RETURN),
+        (_in_field(marks, "=="), _RETURN),
+        (Match(_field(CONNTRACK, marks), "", Term("@traffic")),),
+        (Written("jump join"),),
+    )
 
 
-def _counted(marks: Field) -> Rule:
-    """A look-up without consequence: the element counts it."""
-    return (Match(_field(CONNTRACK, marks), "", Term("@traffic")),)
+def _whole(marks: Field) -> tuple[Statement, ...]:
+    """Connection mark to packet mark, where the packet carries nobody else's bits."""
+    return (Match(_foreign(PACKET, marks), "==", _ZERO), Assign(PACKET, _field(CONNTRACK, marks)))
 
 
 def _in_field(marks: Field, operator: str) -> Match:
@@ -101,20 +119,12 @@ def _foreign(mark: Term, marks: Field) -> And:
     return And(mark, Term(hexed(marks.others)))
 
 
-def _restore(marks: Field) -> tuple[Rule, ...]:
-    """Connection mark to packet mark; bit by bit where the packet carries someone else's bits.
+def _join(marks: Field) -> tuple[Rule, ...]:
+    """Connection mark to packet mark, bit by bit, beside someone else's bits.
 
     A mark cannot be put together from two variables before Linux 6.13 and nft 1.1.2.
     """
-    return (
-        (
-            Match(_foreign(PACKET, marks), "==", _ZERO),
-            Assign(PACKET, _field(CONNTRACK, marks)),
-            _RETURN,
-        ),
-        (Assign(PACKET, _foreign(PACKET, marks)),),
-        *_copied_bits(CONNTRACK, PACKET, marks),
-    )
+    return ((Assign(PACKET, _foreign(PACKET, marks)),), *_copied_bits(CONNTRACK, PACKET, marks))
 
 
 def _copied_bits(source: Term, target: Term, marks: Field) -> Iterator[Rule]:
@@ -124,23 +134,20 @@ def _copied_bits(source: Term, target: Term, marks: Field) -> Iterator[Rule]:
 
 
 def _translation(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
-    """For the first packet of a connection: choose, then translate by the mark.
+    """For the first packet of a connection: choose, mark the packet, translate by the mark.
 
     A nat chain sees exactly that packet, also of a UDP flow that nobody answers, so the mark
     cannot drift away from the translation (net/netfilter/nf_nat_core.c, nf_nat_inet_fn).
     """
     fresh = Match(CONNTRACK, "==", _ZERO)
+    given = (_in_field(marks, "!="), *_whole(marks), Written("goto translate"))
+    beside = (_in_field(marks, "!="), Written("goto translate-beside-foreign"))
     return (
-        (
-            Match(_foreign(CONNTRACK, marks), "!=", _ZERO),
-            _in_field(marks, "=="),
-            Written("jump choose-beside-foreign"),
-        ),
         *((fresh, dispatch) for dispatch in _dispatches(needs)),
-        (_in_field(marks, "=="), _RETURN),
-        _counted(marks),
-        (Written("jump restore"),),
-        *_destinations(marks, needs),
+        given,
+        (Match(_foreign(CONNTRACK, marks), "!=", _ZERO), _in_field(marks, "=="), Written("jump choose-beside-foreign")),
+        given,
+        beside,
     )
 
 
@@ -181,7 +188,7 @@ def _beside_foreign(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
         (Update("update", "beside", connection, timeout="1s", data=CONNTRACK),),
         *((dispatch,) for dispatch in _dispatches(needs)),
         (_in_field(marks, "=="), _RETURN),
-        (Written("jump restore"),),
+        (Written("jump join"),),
         (Assign(CONNTRACK, Mapped(connection, "beside")),),
         *_copied_bits(PACKET, CONNTRACK, marks),
     )
@@ -190,7 +197,7 @@ def _beside_foreign(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
 def _masking(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
     """Source NAT by mark; and for a backend that calls a service which may answer from its own network."""
     mark = _field(CONNTRACK, marks)
-    rules: list[Rule] = [(_in_field(marks, "=="), _RETURN)]
+    rules: list[Rule] = []
     for family in FAMILIES:
         if f"sources{family.version}" in needs:
             rules.append((Nat("snat", family.name, Mapped(mark, f"sources{family.version}")),))
@@ -199,7 +206,7 @@ def _masking(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
             rules.append((Match(mark, "", Term("@masked")), own))
         if f"hairpin{family.version}" in needs:
             source = Match(Term(f"{family.name} saddr"), "", Term(f"@hairpin{family.version}"))
-            rules.append((source, Written("masquerade")))
+            rules.append((source, _in_field(marks, "!="), Written("masquerade")))
     return tuple(rules)
 
 
@@ -253,10 +260,15 @@ def _sticky(family: Family) -> Set:
     )
 
 
-def _sets(needs: frozenset[str]) -> Iterator[Set]:
-    """Every named set; those of a feature are there once a service uses it."""
+def _sets(marks: Field, needs: frozenset[str], slots: int) -> Iterator[Set]:
+    """Every named set; those of a feature are there once a service uses it.
+
+    A set whose elements are bounded says so: the kernel then has a faster hash for keys of four
+    bytes (nft_hash_fast_lookup in net/netfilter/nft_set_hash.c). Marks are bounded by their field.
+    """
+    numbers = 1 << len(marks.bits)
     yield Set("program", ("mark",))
-    yield Set("slots", ("mark",), ("mark",))
+    yield Set("slots", ("mark",), ("mark",), size=max(_SLOTS, 1 << slots.bit_length()))
     yield Set(
         "beside",
         ("integer",),
@@ -266,25 +278,29 @@ def _sets(needs: frozenset[str]) -> Iterator[Set]:
         size=65536,
         dynamic=True,
     )
-    yield Set("traffic", ("mark",), each="counter")
+    yield Set("traffic", ("mark",), size=numbers, each="counter")
     for family in FAMILIES:
-        version, address = family.version, family.kind
-        listener = (address, "inet_proto", "inet_service")
-        optional = (
-            Set(f"listeners{version}", listener, ("verdict",), each="counter"),
-            Set(f"ranges{version}", listener, ("verdict",), flags=("interval",), each="counter"),
-            Set(f"backends{version}", ("mark",), (address, "inet_service"), each="counter"),
-            Set(f"hosts{version}", ("mark",), (address,), each="counter"),
-            Set(f"sources{version}", ("mark",), (address,)),
-            Set(f"hairpin{version}", (address,), shared=True),
-            _sticky(family),
-        )
-        yield from (item for item in optional if item.name in needs)
+        yield from (item for item in _family_sets(family, numbers) if item.name in needs)
     others = (
-        Set("masked", ("mark",)),
-        Set("up", ("mark",)),
-        Set("next", ("mark",), ("mark",)),
-        Set("capped", ("mark",), flags=("dynamic",), size=65536),
+        Set("masked", ("mark",), size=numbers),
+        Set("up", ("mark",), size=numbers),
+        Set("next", ("mark",), ("mark",), size=numbers),
+        # Not dynamic: in a dynamic set the kernel removes a limit that has no connection, and it is gone
+        # (nft_rhash_expr_needs_gc_run in net/netfilter/nft_set_hash.c).
+        Set("capped", ("mark",), each="ct count over 1"),
         Set("full", ("mark",), flags=("dynamic", "timeout"), size=65536, dynamic=True),
     )
     yield from (item for item in others if item.name in needs or (item.name == "full" and "capped" in needs))
+
+
+def _family_sets(family: Family, numbers: int) -> Iterator[Set]:
+    version, address = family.version, family.kind
+    listener = (address, "inet_proto", "inet_service")
+    target = (address, "inet_service")
+    yield Set(f"listeners{version}", listener, ("verdict",), each="counter")
+    yield Set(f"ranges{version}", listener, ("verdict",), flags=("interval",), each="counter")
+    yield Set(f"backends{version}", ("mark",), target, size=numbers, each="counter")
+    yield Set(f"hosts{version}", ("mark",), (address,), size=numbers, each="counter")
+    yield Set(f"sources{version}", ("mark",), (address,), size=numbers)
+    yield Set(f"hairpin{version}", (address,), size=numbers, shared=True)
+    yield _sticky(family)

@@ -122,7 +122,8 @@ def _joined(kinds: tuple[str, ...], value: str) -> bytes:
 
 def writable(item: Set) -> bool:
     """Whether elements of this set can be written here, without nft's text."""
-    return "interval" not in item.flags and "verdict" not in item.data and "dynamic" not in item.flags
+    spelled_by_nft = "interval" in item.flags or "dynamic" in item.flags or "verdict" in item.data
+    return not spelled_by_nft and item.each in {None, "counter"}
 
 
 def delete_messages(item: Set, keys: Iterable[str]) -> Iterator[Message]:

@@ -64,29 +64,35 @@ class Changes:
 
     def set(self, name: str) -> Set:
         """A set of the new program, or one that goes."""
-        return self.new.sets.get(name) or self.old.sets[name]
+        shared = self.new.fragments.get("", _NOTHING).sets
+        return shared.get(name) or self.new.sets.get(name) or self.old.sets[name]
 
 
 def diff(old: Program, new: Program) -> Changes:
     """What must change for `old` to become `new`, by owner; unchanged fragments cost a comparison."""
     before, after = old.fragments, new.fragments
-    owners = [owner for owner, fragment in after.items() if before.get(owner) is not fragment]
+    shared = before.get("", _NOTHING).sets
+    remade = {name for name, item in after.get("", _NOTHING).sets.items() if shared.get(name, item) != item}
+    owners = [owner for owner, fragment in after.items() if remade or before.get(owner) is not fragment]
     owners += before.keys() - after.keys()
-    parts = (_change(owner, before.get(owner), after.get(owner), new) for owner in sorted(owners))
+    parts = (_change(owner, before.get(owner), after.get(owner), new, remade) for owner in sorted(owners))
     return Changes(old, new, tuple(part for part in parts if part))
 
 
-def _change(owner: str, old: Fragment | None, new: Fragment | None, program: Program) -> Change | None:
-    if old and new and old.digest == new.digest:
+def _change(
+    owner: str, old: Fragment | None, new: Fragment | None, program: Program, remade: set[str]
+) -> Change | None:
+    """What changes for one owner; `remade` are sets of the program that everyone has to fill anew."""
+    if old and new and not remade and old.digest == new.digest:
         return None
     kind = "added" if old is None else "removed" if new is None else "changed"
     old, new = old or _NOTHING, new or _NOTHING
-    replaced = {name for name, item in new.sets.items() if old.sets.get(name, item) != item}
+    replaced = remade | {name for name, item in new.sets.items() if old.sets.get(name, item) != item}
     rewritten = {
-        name for name, item in new.chains.items() if name not in old.chains or old.chains[name].lines != item.lines
-    }
-    if replaced:  # the rules that use a set must be gone before it is
-        rewritten = set(new.chains)
+        name
+        for name, item in new.chains.items()
+        if replaced or name not in old.chains or old.chains[name].lines != item.lines
+    }  # the rules that use a set must be gone before it is
     change = Change(
         owner,
         kind,

@@ -35,7 +35,7 @@ def impacts(changes: Changes) -> list[Impact]:
     for part in changes.parts:
         old, new = (program.fragments.get(part.owner) for program in (changes.old, changes.new))
         before, after = entry_of(old), entry_of(new)
-        if before is None and after is None:
+        if (before is None and after is None) or (old and new and old.digest == new.digest):
             continue
         moved = _moved(old, new) if old and new else None
         found.append(Impact(part.owner, part.kind, tuple(reasons(before, after)), moved))
