@@ -142,6 +142,17 @@ def test_counters_survive_a_changed_weight_and_a_new_service():
         assert {name: b["connections"] for name, b in web["backends"].items()} == {"a": 30, "b": 30, "c": 30}
 
 
+def test_a_backend_that_leaves_does_not_leave_its_connections_behind_as_refused():
+    with in_force(config()) as lab:
+        assert not lab.fetch("192.0.2.10:80", 90).failed
+        apply(lab, config("-11"))
+        apply(lab, config("-21"))
+        assert not lab.fetch("192.0.2.10:80", 30).failed
+        web = seen(lab, "web")
+        assert (web["offered"], web["refused"]) == (120, 0)
+        assert {name: b["got"] for name, b in web["backends"].items()} == {"b": 20 / 30, "c": 10 / 30}
+
+
 def test_numbers_stay_when_services_come_go_and_change_places():
     with in_force(config()) as lab:
         before = {name: b["mark"] for name, b in seen(lab, "web")["backends"].items()}

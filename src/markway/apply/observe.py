@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from markway.kernel import table
 from markway.kernel.conntrack import connections_by_mark
 from markway.kernel.table import Count
+from markway.program.impact import entry_of
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from markway.program.model import BackendEntry, Program, ServiceEntry
 
 Baseline: TypeAlias = dict[str, dict[str, int]]
+
+LEFT = ""
+"""In a baseline, the connections of counters that are gone."""
 
 _FAMILIES = (4, 6)
 
@@ -84,19 +88,26 @@ def observe(netlink: Netlink, program: Program, since: Baseline) -> list[Service
     return [_service(program, entry, seen, since.get(entry.name, {})) for entry in program.services]
 
 
-def baseline(netlink: Netlink, changes: Changes) -> Baseline:
-    """Connections counted so far by the services that are about to change, by service and backend."""
+def baseline(netlink: Netlink, changes: Changes, before: Baseline) -> Baseline:
+    """Connections counted so far by the services that are about to change, by service and backend.
+
+    What a counter has that is about to go, with its backend or to begin anew, is kept under `LEFT`.
+    """
     found: Baseline = {}
     for part in changes.parts:
-        old = changes.old.fragments.get(part.owner)
-        if part.kind != "changed" or old is None or old.entry is None:
+        entry = entry_of(changes.old.fragments.get(part.owner))
+        if part.kind != "changed" or entry is None:
             continue
-        counts = {backend.name: 0 for backend in old.entry.backends}
-        marks = {_key(backend): backend.name for backend in old.entry.backends}
-        for name, items in old.elements.items():
+        counts = {backend.name: 0 for backend in entry.backends}
+        counts[LEFT] = before.get(part.owner, {}).get(LEFT, 0)
+        marks = {_key(backend): backend.name for backend in entry.backends}
+        for name, items in changes.old.fragments[part.owner].elements.items():
             for mark in items if name.startswith(("backends", "hosts")) else ():
+                stays = name in changes.new.sets and not any(
+                    mark in side.get(name, {}) for side in (part.add, part.delete)
+                )
                 element = table.read_element(netlink, changes.old.sets[name], mark)
-                counts[marks[mark]] += element.counted.packets if element else 0
+                counts[marks[mark] if stays else LEFT] += element.counted.packets if element else 0
         found[part.owner] = counts
     return found
 
@@ -124,9 +135,8 @@ def _service(program: Program, entry: ServiceEntry, seen: _Seen, since: Mapping[
     together = sum(fresh.values())
     shares = {name: count / together if together else None for name, count in fresh.items()}
     backends = tuple(_backend(b, seen, given[b.name], shares[b.name]) for b in entry.backends)
-    return ServiceSeen(
-        entry.name, entry.mode, entry.schedule, entry.listeners, offered, max(offered - total, 0), backends
-    )
+    refused = max(offered - total - since.get(LEFT, 0), 0)
+    return ServiceSeen(entry.name, entry.mode, entry.schedule, entry.listeners, offered, refused, backends)
 
 
 def _backend(entry: BackendEntry, seen: _Seen, connections: int, got: float | None) -> BackendSeen:

@@ -144,8 +144,9 @@ def _counted_since(store: Store, netlink: Netlink, now: Present, changes: Change
     if now.program is None:
         return {}
     fresh = {part.owner for part in changes.parts if part.kind != "changed"}
-    kept = {name: counts for name, counts in store.baseline().items() if name not in fresh}
-    return kept | baseline(netlink, changes)
+    before = store.baseline()
+    kept = {name: counts for name, counts in before.items() if name not in fresh}
+    return kept | baseline(netlink, changes, before)
 
 
 def _write(netlink: Netlink, now: Present, changes: Changes) -> None:
