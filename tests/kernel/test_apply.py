@@ -395,8 +395,8 @@ def test_what_is_not_confirmed_is_undone_when_the_terminal_dies():
 
 
 KILLS = {
-    "elements": ("pwrite64", "write", "rename", "sendto"),  # sendto is the transaction, too
-    "structure": ("ftruncate", "write", "fsync", "rename", "unlink", "sendmsg"),  # libnftables sends by sendmsg
+    "elements": ("write", "rename", "sendto"),  # sendto is the transaction, too
+    "structure": ("ftruncate", "write", "fsync", "rename", "sendmsg"),  # libnftables sends by sendmsg
 }
 """What apply does to the world, and so between what it can be killed."""
 
@@ -427,9 +427,9 @@ def test_killed_at_any_system_call_the_kernel_holds_the_old_program_or_the_new(k
                 killed += 1
         run(lab, "status")
         assert works(lab)
-        assert killed >= 10
-        assert found["old"] > 3
-        assert found["new"] > 3
+        assert killed >= 8
+        assert found["old"] > 2
+        assert found["new"] > 2
 
 
 def test_killed_while_arming_a_confirmation_nothing_stays_unwatched():
