@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from bench.contenders import Contender, Markway, TooSlowError
 from bench.topology import Namespace, namespace
-from markway.apply.transaction import element_messages
+from markway.apply.transaction import messages, swift
 from markway.compiler import compile_config
 from markway.config.load import load_text
-from markway.kernel import nft, table
+from markway.kernel import table
 from markway.kernel.netlink import Netlink
 from markway.marks import Registry
-from markway.program.diff import diff, lines
+from markway.program.diff import diff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,14 +110,11 @@ class Running:
         config = replace(self._now.config, services=tuple(services))
         compiled = compile_config(config, self._now.registry, self._now)
         changes = diff(self._now.program, compiled.program)
-        if changes.structural:  # the service's first weight above its slots': later ones find room
-            ready = time.perf_counter()
-            text = [line for phase in lines(changes).values() for line in phase]
-            nft.run("\n".join([*text, *table.marker_lines(self._now.program.id, compiled.program.id)]))
-        else:
-            messages = list(element_messages(changes, self._now.program.id))
-            ready = time.perf_counter()
-            self._netlink.transaction(messages)
+        if not swift(changes):
+            raise RuntimeError("one weight is no change for netlink")
+        batch = list(messages(changes, self._now.program.id))
+        ready = time.perf_counter()
+        self._netlink.transaction(batch)
         end = time.perf_counter()
         self._now = compiled
         return end - begin, end - ready

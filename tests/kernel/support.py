@@ -45,7 +45,7 @@ def in_force(text: str) -> Lab:
     return lab
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Return as soon as the condition holds; fail if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -153,7 +153,7 @@ def test_held_connections_live_until_their_server_ends(lab, udp):
 def test_down_removes_everything(lab):
     it = lab(CONFIG)
     it.clients[0].spawn("sleep", "600")
-    assert len(traces(it.name)) >= 7 + 7 + 2  # namespaces, processes, files
+    eventually(lambda: len(traces(it.name)) >= 7 + 7 + 2)  # namespaces, processes, files
     it.down()
     eventually(lambda: not traces(it.name))
 

@@ -10,7 +10,7 @@ from markway.apply.observe import Baseline, baseline
 from markway.apply.store import position, program_at
 from markway.compiler import compile_config
 from markway.config.model import Config
-from markway.kernel import nft, table
+from markway.kernel import nft, rules, table
 from markway.kernel.netlink import Message, Netlink, NetlinkError
 from markway.marks import Registry
 from markway.program.diff import Changes, diff, lines
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from markway.apply.store import Entry, Store
-    from markway.program.nft import Set
 
 
 class ApplyError(RuntimeError):
@@ -150,28 +149,33 @@ def _counted_since(store: Store, netlink: Netlink, now: Present, changes: Change
 
 
 def _write(netlink: Netlink, now: Present, changes: Changes) -> None:
-    """Only elements: over netlink, in microseconds. Else one batch of text."""
-    marker = table.marker_lines(now.marker, changes.new.id)
+    """Small changes over netlink, in microseconds; others as one batch of text."""
     if now.program is None:
         _rebuild(netlink, changes)
-    elif not changes.structural and all(map(table.writable, _touched(changes))):
-        netlink.transaction(list(element_messages(changes, now.marker)))
+    elif swift(changes):
+        netlink.transaction(list(messages(changes, now.marker)))
     else:
-        nft.run("\n".join([line for phase in lines(changes).values() for line in phase] + marker))
+        text = [line for phase in lines(changes).values() for line in phase]
+        nft.run("\n".join([*text, *table.marker_lines(now.marker, changes.new.id)]))
 
 
-def _touched(changes: Changes) -> Iterator[Set]:
-    return (changes.set(name) for part in changes.parts for name in (*part.add, *part.delete))
+def swift(changes: Changes) -> bool:
+    """Whether a change can go over netlink: elements, and rules of the kind that changes often."""
+    touched = (changes.set(name) for part in changes.parts for name in (*part.add, *part.delete))
+    rewritten = (rule for part in changes.parts for chain in part.chains for rule in chain.rules)
+    return changes.plain and all(map(table.writable, touched)) and all(map(rules.writable, rewritten))
 
 
-def element_messages(changes: Changes, marker: str | None) -> Iterator[Message]:
-    """A change of elements alone, as netlink has it; the marker comes with it."""
+def messages(changes: Changes, marker: str | None) -> Iterator[Message]:
+    """A `swift` change as netlink has it; the marker comes with it."""
     for part in changes.parts:
         for name, items in part.delete.items():
             yield from table.delete_messages(changes.set(name), items)
     for part in changes.parts:
         for name, added in part.add.items():
             yield from table.add_messages(changes.set(name), added)
+        for chain in part.chains:
+            yield from rules.rewrite_messages(chain, table.NAME)
     yield from table.marker_messages(marker, changes.new.id)
 
 

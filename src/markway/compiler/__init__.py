@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from markway.config.model import Service
     from markway.marks import Field
+    from markway.program.model import Fragment
 
 __all__ = ["Compiled", "compile_config"]
 
@@ -73,10 +74,18 @@ def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHI
     for name in fragments.keys() - {s.name for s in config.services} if not same_names else ():
         del fragments[name]
     base = fragments.get("")
-    needs = frozenset[str]().union(*(f.needs for f in fragments.values() if f is not base))
+    needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     if base is None or marks != before.marks or needs != base.needs or _room(registry) != _room(before.registry):
         fragments[""] = base_fragment(marks, needs, registry.next_offset)
     return Compiled(config, registry, Program(fragments))
+
+
+def _same_needs(fresh: Mapping[str, Fragment], before: Program) -> bool:
+    return all(fragment.needs == before.fragments[name].needs for name, fragment in fresh.items())
+
+
+def _needs(fragments: Mapping[str, Fragment]) -> frozenset[str]:
+    return frozenset[str]().union(*(fragment.needs for owner, fragment in fragments.items() if owner))
 
 
 def _room(registry: Registry) -> int:

@@ -67,6 +67,14 @@ class Changes:
         shared = self.new.fragments.get("", _NOTHING).sets
         return shared.get(name) or self.new.sets.get(name) or self.old.sets[name]
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but elements, and rules of chains that stand, changes."""
+        parts = self.parts
+        return not any(
+            p.sets or p.old_sets or p.new_chains or p.old_chains or p.objects or p.old_objects for p in parts
+        )
+
 
 def diff(old: Program, new: Program) -> Changes:
     """What must change for `old` to become `new`, by owner; unchanged fragments cost a comparison."""
@@ -87,6 +95,7 @@ def _change(
         return None
     kind = "added" if old is None else "removed" if new is None else "changed"
     old, new = old or _NOTHING, new or _NOTHING
+    shared = program.fragments.get("", _NOTHING).sets
     replaced = remade | {name for name, item in new.sets.items() if old.sets.get(name, item) != item}
     rewritten = {
         name
@@ -104,7 +113,7 @@ def _change(
         objects=tuple(item for item in new.objects if item not in old.objects),
         old_objects=tuple(item for item in old.objects if item not in new.objects),
         add=_without(new.elements, old.elements, replaced),
-        delete=_unclaimed(_without(old.elements, new.elements, set()), program, replaced),
+        delete=_unclaimed(_without(old.elements, new.elements, set()), program, {**shared, **new.sets}, replaced),
     )
     same = not change.structural and not change.add and not change.delete
     return None if same and kind == "changed" else change
@@ -121,15 +130,15 @@ def _without(left: Elements, right: Elements, whole: set[str]) -> dict[str, dict
     return found
 
 
-def _unclaimed(elements: dict[str, dict[str, str]], new: Program, gone: set[str]) -> Elements:
-    """Elements that may really be deleted: their set stays, and nobody else asks for them."""
+def _unclaimed(elements: dict[str, dict[str, str]], new: Program, sets: Mapping[str, Set], gone: set[str]) -> Elements:
+    """Elements that may really be deleted: their set is one of `sets`, and nobody else asks for them."""
     found: dict[str, dict[str, str]] = {}
     for name, items in elements.items():
-        if name not in new.sets or name in gone:
+        item = sets.get(name)
+        if item is None or name in gone:
             continue
-        claims = (
-            [f.elements[name] for f in new.fragments.values() if name in f.elements] if new.sets[name].shared else []
-        )
+        others = new.fragments.values() if item.shared else ()
+        claims = [fragment.elements[name] for fragment in others if name in fragment.elements]
         free = {key: value for key, value in items.items() if not any(key in claim for claim in claims)}
         if free:
             found[name] = free
