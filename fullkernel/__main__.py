@@ -1,0 +1,109 @@
+"""The command line: `python -m fullkernel test|run|shell|account`; see docs/testing.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fullkernel import account, cache
+from fullkernel.choice import chosen
+from fullkernel.guest import JOB, GuestError, run
+from fullkernel.packages import PackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fullkernel.guest import Kernel
+
+RESULTS = Path("test-results")
+_SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def main() -> int:
+    """Do what the command line says; the exit status is that of what ran in the kernel."""
+    options = _parser().parse_args()
+    if options.what == "account":
+        return account.report(options.records)
+    if os.geteuid() != 0:
+        cache.say("needs root, for the guest's root to own this machine's files: try sudo")
+        return 1
+    try:
+        return _in_kernel(options)
+    except (GuestError, PackageError) as error:
+        cache.say(str(error))
+        return 1
+
+
+def _in_kernel(options: argparse.Namespace) -> int:
+    kernel = chosen(options.kernel)
+    if options.what == "shell":
+        shell = options.argument or ["bash", "--login"]
+        return run(kernel, shell, _environment(kernel, virtual_time=False), RESULTS, interactive=True)
+    virtual_time = kernel.virtual_time and not options.real_time
+    env = _environment(kernel, virtual_time=virtual_time)
+    argv = options.argument if options.what == "run" else _pytest(kernel, options)
+    if options.what == "test" and not argv:
+        cache.say("no test was left over for the full kernel")
+        return 0
+    return run(kernel, argv, env, RESULTS, virtual_time=virtual_time, limit=options.limit)
+
+
+def _pytest(kernel: Kernel, options: argparse.Namespace) -> list[str]:
+    """The pytest command, whose records come back; none if nothing is left over."""
+    tests = options.argument or ["tests/kernel", "tests/fullkernel"]
+    if options.left_over:
+        tests = account.left_over(options.left_over)
+        if not tests:
+            return []
+    results = JOB / "results"
+    name = f"{kernel.name}{options.suffix}"
+    records = [f"--junit-xml={results}/{name}.xml", f"--record={results}/{name}.json"]
+    color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
+    return [sys.executable, "-m", "pytest", color, "-p", "no:cacheprovider", *records, *tests]
+
+
+def _environment(kernel: Kernel, *, virtual_time: bool) -> Mapping[str, str]:
+    """What the guest knows of ours, and no more: two runs are to be alike."""
+    path = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    path += [place for place in _SYSTEM_PATH if place not in path]
+    size = shutil.get_terminal_size()
+    return {
+        "PATH": os.pathsep.join(path),
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "TERM": os.environ.get("TERM", "dumb"),
+        "COLUMNS": str(size.columns),
+        "TMPDIR": "/run/tmp",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "MARKWAY_TEST_KERNEL": kernel.name,
+        "MARKWAY_VIRTUAL_TIME": "1" if virtual_time else "",
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fullkernel")
+    commands = parser.add_subparsers(dest="what", required=True)
+    for name, help_ in (
+        ("test", "run pytest; default: the kernel tests"),
+        ("run", "run a command"),
+        ("shell", "look around by hand"),
+    ):
+        command = commands.add_parser(name, help=help_)
+        command.add_argument("--kernel", choices=("auto", "uml", "debian"), default="auto")
+        command.add_argument("--real-time", action="store_true", help="let the guest's clock be")
+        command.add_argument("--limit", type=float, default=3600, metavar="SECONDS", help="of this machine's time")
+        command.add_argument("--left-over", type=Path, metavar="RECORD", help="only what that run could not do")
+        command.add_argument("--suffix", default="", help="of the files in test-results/")
+        command.add_argument("argument", nargs="*")
+    counted = commands.add_parser("account", help="say what ran where, from the records of several runs")
+    counted.add_argument("records", nargs="+", type=Path)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
