@@ -20,7 +20,7 @@ from fullkernel import cache
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-READY = b"fullkernel: ready"
+READY, END = b"fullkernel: ready", b"\x1c"  # what guest-init prints around the command's own output
 INIT = Path(__file__).with_name("guest-init")
 JOB = Path("/run/job")  # in the guest
 
@@ -120,8 +120,13 @@ def _piped(argv: Sequence[str], limit: float | None) -> str:
                 break
             before.append(line)
         while chunk := out.read(1 << 16):
-            sys.stdout.buffer.write(chunk)
+            own, end, rest = chunk.partition(END)
+            sys.stdout.buffer.write(own)
             sys.stdout.buffer.flush()
+            if end:  # the kernel has the last word
+                before.append(rest)
+                break
+        before += iter(out.readline, b"")
     return b"".join(before).decode(errors="replace")
 
 
