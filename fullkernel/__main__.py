@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from fullkernel.guest import JOB, GuestError, run
 from fullkernel.packages import PackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fullkernel.guest import Kernel
 
@@ -26,6 +27,7 @@ _SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 def main() -> int:
     """Do what the command line says; the exit status is that of what ran in the kernel."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of what ends the guest
     if options.what == "account":
         return account.report(options.records)
     if os.geteuid() != 0:

@@ -46,8 +46,8 @@ def _lines(runs: list[dict[str, Any]], outcomes: dict[str, dict[str, str]]) -> I
         where = f"{_NAMES[run['kernel']]} ({run['release']}{', virtual time' if run['virtual_time'] else ''})"
         yield f"{said or 'nothing'} in {where} in {run['seconds']:.0f} s{left}"
     places: dict[tuple[str, ...], int] = {}
-    for where in outcomes.values():
-        ran = tuple(sorted(kernel for kernel, outcome in where.items() if outcome != "skipped"))
+    for by_kernel in outcomes.values():
+        ran = tuple(sorted(kernel for kernel, outcome in by_kernel.items() if outcome != "skipped"))
         places[ran] = places.get(ran, 0) + 1
     parts = [
         f"{number} {'only in' if len(kernels) == 1 else 'in'} {' and '.join(_NAMES[k] for k in kernels) or 'none'}"

@@ -99,6 +99,7 @@ def has(name: str) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    del call
     report = yield
     ran = item.config.stash[_account].ran
     if report.when == "call" or report.outcome != "passed":

@@ -25,8 +25,8 @@ markway doctor --kernel --feature cls_fw --feature sch_fq_codel
 
 markway doctor --kernel --json
 
-Each feature is tried with real packets in a network of namespaces that is removed afterwards. "ignored" means that the \
-kernel accepts it and then does nothing. The kernel may load modules for what it is asked."""
+Each feature is tried with real packets in a network of namespaces that is removed afterwards. "ignored" means that \
+the kernel accepts it and then does nothing. The kernel may load modules for what it is asked."""
     )(doctor)
 
 

@@ -154,7 +154,9 @@ def _translation(marks: Field, needs: frozenset[str]) -> tuple[Rule, ...]:
 def _dispatches(needs: frozenset[str]) -> Iterator[Dispatch]:
     """One look-up finds the service, however many there are."""
     for family in FAMILIES:
-        key = Concat((Term(f"{family.name} daddr"), Term("meta l4proto"), Term("th dport")))
+        # Not `meta l4proto`: for a key with ranges nft 1.0.6 would have it converted as two bytes, which kernels
+        # refuse since early 2026 (nft_byteorder_init in net/netfilter/nft_byteorder.c).
+        key = Concat((Term(f"{family.name} daddr"), Term("ct protocol"), Term("th dport")))
         for name in (f"listeners{family.version}", f"ranges{family.version}"):
             if name in needs:
                 yield Dispatch(key, name)

@@ -47,7 +47,7 @@ class Or:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """Several selectors looked up as one key: `ip daddr . meta l4proto . th dport`."""
+    """Several selectors looked up as one key: `ip daddr . ct protocol . th dport`."""
 
     parts: Sequence[Term | And | Jhash]
 
