@@ -101,7 +101,6 @@ def _environment(kernel: Kernel, *, virtual_time: bool) -> Mapping[str, str]:
         "TERM": os.environ.get("TERM", "dumb"),
         "COLUMNS": str(size.columns),
         "TMPDIR": "/run/tmp",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "MARKWAY_TEST_KERNEL": kernel.name,
         "MARKWAY_VIRTUAL_TIME": "1" if virtual_time else "",
