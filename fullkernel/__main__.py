@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fullkernel import account, cache
+from fullkernel import account, cache, table
 from fullkernel.choice import chosen
 from fullkernel.guest import JOB, GuestError, run
 from fullkernel.packages import PackageError
@@ -36,6 +36,8 @@ def main() -> int:
         cache.say("needs root, for the guest's root to own this machine's files: try sudo")
         return 1
     try:
+        if options.what == "table":
+            return table.write(_environment("table", virtual_time=False), RESULTS)
         return both(options) if options.what == "both" else _in_kernel(options)
     except (GuestError, PackageError) as error:
         cache.say(str(error))
@@ -46,11 +48,11 @@ def _in_kernel(options: argparse.Namespace) -> int:
     kernel = chosen(options.kernel)
     if options.what == "shell":
         shell = options.argument or ["bash", "--login"]
-        return run(kernel, shell, _environment(kernel, virtual_time=False), RESULTS, interactive=True)
+        return run(kernel, shell, _environment(kernel.name, virtual_time=False), RESULTS, interactive=True)
     if options.what == "test":
         return _test(kernel, options)
     virtual_time = kernel.virtual_time and not options.real_time
-    env = _environment(kernel, virtual_time=virtual_time)
+    env = _environment(kernel.name, virtual_time=virtual_time)
     return run(kernel, options.argument, env, RESULTS, virtual_time=virtual_time, limit=options.limit)
 
 
@@ -75,7 +77,7 @@ def both(options: argparse.Namespace) -> int:
 
 def _test(kernel: Kernel, options: argparse.Namespace) -> int:
     virtual_time = kernel.virtual_time and not options.real_time
-    env = _environment(kernel, virtual_time=virtual_time)
+    env = _environment(kernel.name, virtual_time=virtual_time)
     argv = _pytest(kernel, options)
     return run(kernel, argv, env, RESULTS, virtual_time=virtual_time, limit=options.limit)
 
@@ -89,7 +91,7 @@ def _pytest(kernel: Kernel, options: argparse.Namespace) -> list[str]:
     return [sys.executable, "-m", "pytest", color, "-p", "no:cacheprovider", *records, *tests]
 
 
-def _environment(kernel: Kernel, *, virtual_time: bool) -> Mapping[str, str]:
+def _environment(kernel: str, *, virtual_time: bool) -> Mapping[str, str]:
     """What the guest knows of ours, and no more: two runs are to be alike."""
     path = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
     path += [place for place in _SYSTEM_PATH if place not in path]
@@ -102,7 +104,7 @@ def _environment(kernel: Kernel, *, virtual_time: bool) -> Mapping[str, str]:
         "COLUMNS": str(size.columns),
         "TMPDIR": "/run/tmp",
         "PYTHONHASHSEED": "0",
-        "MARKWAY_TEST_KERNEL": kernel.name,
+        "MARKWAY_TEST_KERNEL": kernel,
         "MARKWAY_VIRTUAL_TIME": "1" if virtual_time else "",
     }
 
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--all", action="store_true", help="both: everything in the full kernel too")
         command.set_defaults(left_over=None)
         command.add_argument("argument", nargs="*")
+    commands.add_parser("table", help="write docs/kernels.md anew, from all three kernels")
     counted = commands.add_parser("account", help="say what ran where, from the records of several runs")
     counted.add_argument("records", nargs="+", type=Path)
     return parser

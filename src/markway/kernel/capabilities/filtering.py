@@ -170,6 +170,7 @@ def _netdev(network: Network) -> bool:
 
 
 def _events(network: Network) -> bool:
+    load_module("nf_conntrack_netlink")  # a listener has it loaded too, but does not wait for it
     network.chain("forward", "ct state new accept")
     with netns.enter(network.middle):
         watcher = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
