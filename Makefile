@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test check bench lock format clean need-lab need-test need-bench
+.PHONY: demo test test-both test-fullkernel fullkernel-shell check bench lock format clean need-lab need-test need-bench
 
 demo: need-lab $(VENV)/.run
 	@$(RUN)/python -m markway.lab.demo $(if $(KEEP),--keep)
@@ -11,6 +11,18 @@ demo: need-lab $(VENV)/.run
 test: need-test $(VENV)/.dev
 	@$(MAKE) --no-print-directory check
 	@$(RUN)/python -m pytest tests/kernel
+
+# T=tests/kernel/test_x.py::test_y runs one; KERNEL=debian takes Debian's kernel in qemu.
+test-fullkernel: need-test $(VENV)/.dev
+	@$(RUN)/python -m fullkernel test --kernel $(or $(KERNEL),auto) $(T)
+
+# The kernel tests in this machine's kernel and, of the rest, in the full one; with an account of what ran where.
+test-both: need-test $(VENV)/.dev
+	@$(MAKE) --no-print-directory check
+	@$(RUN)/python -m fullkernel both $(if $(ALL),--all)
+
+fullkernel-shell: need-test $(VENV)/.dev
+	@$(RUN)/python -m fullkernel shell --kernel $(or $(KERNEL),auto)
 
 check: $(VENV)/.dev
 	@$(RUN)/ruff check .

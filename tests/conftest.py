@@ -1,12 +1,130 @@
-"""Options that all tests share."""
+"""Which tests can run in this kernel, and an account of it.
+
+    @pytest.mark.needs("cls_fw", "ipvs")    names of `markway.kernel.capabilities.FEATURES`
+    @pytest.mark.virtual_time               the test lets more time pass than anyone waits for
+
+A test whose need this kernel lacks is left to another kernel, and said to be: `make test-both` runs
+what was left in the full kernel and fails if a test ran nowhere. See docs/testing.md.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from markway.kernel.capabilities import FEATURES, Answer, probe, release
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
+
+KERNEL = os.environ.get("MARKWAY_TEST_KERNEL", "machine")
+VIRTUAL_TIME = bool(os.environ.get("MARKWAY_VIRTUAL_TIME"))
+
+_MARKERS = (
+    "kernel: needs root and builds network namespaces",
+    "needs(*features): runs only in a kernel that has these features (markway.kernel.capabilities)",
+    "virtual_time: runs only where the clock jumps over waiting",
+    "real_time: measures seconds of work, which virtual time does not count",
+)
+
+
+class Account:
+    """What ran here, and what was left to another kernel and why."""
+
+    def __init__(self) -> None:
+        self.ran: dict[str, str] = {}
+        self.left: dict[str, str] = {}
+        self.begun = time.monotonic()
+
+    def write(self, path: Path) -> None:
+        """For `python -m fullkernel account`."""
+        found = {
+            "kernel": KERNEL,
+            "release": release(),
+            "virtual_time": VIRTUAL_TIME,
+            "seconds": time.monotonic() - self.begun,
+            "ran": self.ran,
+            "left": self.left,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+_account = pytest.StashKey[Account]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-cases", action="store_true", help="write what tests/cases expect anew, to be read over")
+    parser.addoption("--record", type=Path, metavar="FILE", help="write down what ran here and what was left")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.stash[_account] = Account()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    account = config.stash[_account]
+    account.left = {item.nodeid: reason for item in items if (reason := missing(item))}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in account.left])
+    items[:] = [item for item in items if item.nodeid not in account.left]
+
+
+def missing(item: pytest.Item) -> str:
+    """What the test needs and this kernel lacks; empty if nothing."""
+    if item.get_closest_marker("virtual_time") and not VIRTUAL_TIME:
+        return "virtual time"
+    if item.get_closest_marker("real_time") and VIRTUAL_TIME:
+        return "real time"
+    names = [name for marker in item.iter_markers("needs") for name in marker.args]
+    unknown = [name for name in names if name not in FEATURES]
+    if unknown:
+        raise pytest.UsageError(f'{item.nodeid}: no feature is called "{unknown[0]}"')
+    return ", ".join(name for name in names if os.geteuid() == 0 and not has(name))
+
+
+@cache
+def has(name: str) -> bool:
+    """Whether this kernel does it: the probe that Markway uses, once a run."""
+    return probe(FEATURES[name]).answer is Answer.YES
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    del call
+    report = yield
+    ran = item.config.stash[_account].ran
+    if report.when == "call" or report.outcome != "passed":
+        ran[item.nodeid] = "failed" if "failed" in (ran.get(item.nodeid), report.outcome) else report.outcome
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    account = session.config.stash[_account]
+    if path := session.config.getoption("--record"):
+        account.write(path)
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and account.left:
+        session.exitstatus = pytest.ExitCode.OK  # all were left to another kernel, which will say so
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    reasons: dict[str, int] = {}
+    for reason in config.stash[_account].left.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, number in sorted(reasons.items()):
+        terminalreporter.write_line(f"{number} left to another kernel, for they need {reason}")
+
+
+@pytest.fixture
+def pass_time(request: pytest.FixtureRequest) -> Callable[[float], None]:
+    """Let seconds pass. Only in virtual time, where that costs nothing and is exact."""
+    assert request.node.get_closest_marker("virtual_time"), "only a test in virtual time may let time pass"
+    return time.sleep

@@ -104,6 +104,7 @@ def test_held_connections_outlive_every_change(target, udp, lines):
         assert report.answers == before
 
 
+@pytest.mark.real_time  # it changes until the client ends
 def test_no_connection_fails_while_changes_go_on():
     with in_force(config()) as lab:
         target = ["192.0.2.10:80", "--count", "6000", "--rate", "2000"]

@@ -1,0 +1,1 @@
+"""A kernel that has everything, run as a process: the tests' second kernel. See docs/testing.md."""
