@@ -22,8 +22,8 @@ _DOCTOR = [sys.executable, "-m", "markway", "doctor", "--kernel", "--json"]
 _HEAD = """# What three kernels can do
 
 Made by `python -m fullkernel table`, from `markway doctor --kernel --json` in each kernel. "ignored" means that the
-kernel accepts it and then does nothing. The probes are `markway.kernel.capabilities`: each sends packets through a
-network of its own.
+kernel accepts it and then does nothing. Each probe of `markway.kernel.capabilities` sends packets through a network of
+its own and looks at what became of them.
 
 """
 
