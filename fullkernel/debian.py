@@ -134,7 +134,8 @@ def _output(argv: Sequence[str], folder: Path | None = None) -> str:
 def _clock() -> str:
     """The guest's clock is this machine's cycle counter, and its frequency is told.
 
-    To find it out the guest would race a timer that qemu serves late on a busy machine; then it has no clock, and hangs.
+    To find it out the guest would race a timer that qemu serves late on a busy machine; then it has no clock, and
+    hangs.
     """
     found = re.search(r"^cpu MHz\s*: ([\d.]+)", Path("/proc/cpuinfo").read_text(encoding="ascii"), re.MULTILINE)
     return f"tsc_early_khz={float(found[1]) * 1000:.0f}" if found else "no_timer_check"
