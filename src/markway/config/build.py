@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markway.config.build_checks import check_of, load_of, policy_of, seconds_of
 from markway.config.conflicts import (
     all_differ,
     check_families,
@@ -68,6 +69,11 @@ def build(place: Place, table: ServiceTable, report: Report) -> Built:
         fallback=refusal,
         sorry=tuple([endpoint for _, endpoint in sorry]),
         helper=table.helper,
+        policy=policy_of(place, table, report),
+        check=check_of(place, table, report),
+        load=load_of(place, table, report),
+        slow_start=seconds_of(place, "slow-start", table.slow_start, 0.0, report),
+        cut_orphans=table.orphans == "cut",
     )
     return Built(service, place, claims, targets)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from markway.config.build import build
+from markway.config.build_checks import api_of
 from markway.config.conflicts import check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
@@ -27,7 +28,7 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     check_claims([claim for one in built for claim in one.claims], report)
     check_chains(built, report)
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
-    return Config(services, _mask(files, services, report))
+    return Config(services, _mask(files, services, report), api_of(files, report))
 
 
 def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from markway.config.forms import Form
 from markway.config.problems import Path, Place, Report, did_you_mean, listed, quote, show
-from markway.config.schema import LATER, REQUIRED, TABLES, File, Form
+from markway.config.schema import LATER, REQUIRED, TABLES, File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic.fields import FieldInfo
 
+_WORDS = {bool: "true or false", float: "a number"}
 _NAMED_BELOW = {0: "service", 2: "backend"}  # tables whose keys are names that the operator chose
 
 
@@ -177,6 +179,8 @@ def expected(field: FieldInfo) -> str:
     for kind in _alternatives(field.annotation):
         if kind is int:
             words.append(f"an integer{bounds(field)}")
+        elif kind in _WORDS:
+            words.append(_WORDS[kind])
         elif kind is not NoneType and get_origin(kind) is not Literal:
             words.append("a table")
     return listed(words)
@@ -210,6 +214,8 @@ def toml(value: Any) -> str:
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in value.items())} }}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return quote(value) if isinstance(value, str) else str(value)
 
 

@@ -38,11 +38,19 @@ class Schedule(StrEnum):
     ROUND_ROBIN = "round-robin"
     SOURCE_HASH = "source-hash"
     FLOW_HASH = "flow-hash"
+    LEAST_CONNECTIONS = "least-connections"
+    LEAST_LOAD = "least-load"
+    QUEUE = "queue"
 
     @property
     def hashed(self) -> bool:
         """Whether the same source or flow reaches the same backend again."""
         return self in {Schedule.SOURCE_HASH, Schedule.FLOW_HASH}
+
+    @property
+    def queued(self) -> bool:
+        """Whether the queue worker is asked about each connection."""
+        return self in {Schedule.LEAST_CONNECTIONS, Schedule.LEAST_LOAD, Schedule.QUEUE}
 
 
 class Refusal(StrEnum):
@@ -115,6 +123,105 @@ class SourceRate:
     burst: int
 
 
+class CheckKind(StrEnum):
+    """How a backend is asked whether it is well."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    HTTP = "http"
+    HTTPS = "https"
+    DNS = "dns"
+    PING = "ping"
+    SMTP = "smtp"
+    MYSQL = "mysql"
+    POSTGRESQL = "postgresql"
+    REDIS = "redis"
+    COMMAND = "command"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether a backend is well: how it is asked, how often, and how many answers make a change.
+
+    Times are seconds; `jitter` is a fraction of `every`. `target` is the path of http, or the name of dns.
+    `port` None is the backend's. `status` are ranges. What a kind has no use for is at its default.
+    """
+
+    kind: CheckKind
+    every: float = 2.0
+    fast: float = 0.5
+    timeout: float = 1.0
+    rise: int = 2
+    fall: int = 3
+    jitter: float = 0.1
+    passive: bool = True
+    port: int | None = None
+    target: str = ""
+    send: bytes = b""
+    expect: bytes = b""
+    status: tuple[tuple[int, int], ...] = ((200, 399),)
+    body: str = ""
+    host: str = ""
+    sni: str = ""
+    verify: bool = True
+    ca: str = ""
+    expiry_warning: float = 14 * 86400.0
+    record: str = "A"
+    command: tuple[str, ...] = ()
+    user: str = ""
+    password_file: str = ""
+    database: str = ""
+
+
+class LoadKind(StrEnum):
+    """Where a backend's load is read."""
+
+    SNMP = "snmp"
+    HTTP = "http"
+    COMMAND = "command"
+    PING = "ping"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How loaded a backend is: where that is read, and what it means.
+
+    Times are seconds. `full` is the reading of a backend that is fully loaded; `floor` the least fraction of its
+    weight that a backend keeps. `target` is the SNMP object or the path of http.
+    """
+
+    kind: LoadKind
+    every: float = 5.0
+    timeout: float = 2.0
+    stale: float = 15.0
+    full: float = 100.0
+    floor: float = 0.1
+    port: int | None = None
+    target: str = ""
+    field: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    version: str = "2c"
+    community_file: str = ""
+    user: str = ""
+    auth: str = ""
+    auth_file: str = ""
+    privacy: str = ""
+    privacy_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Where the daemon answers over TCP besides its Unix socket."""
+
+    address: Address
+    port: int
+    token_file: str
+    certificate: str = ""
+    key: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One balanced service.
@@ -123,6 +230,8 @@ class Service:
     in snat mode; without one of the family, the address the client connected to does.
     An empty `allow` allows everyone; `deny` is looked at first.
     `sorry` is the fallback server, used when no backend is left, else `fallback` answers.
+    `policy` is who chooses under a queued schedule: a name, or MODULE:CALLABLE. `slow_start` is in seconds;
+    `cut_orphans` forgets TCP connections of dead or removed backends.
     """
 
     name: str
@@ -140,6 +249,16 @@ class Service:
     fallback: Refusal = Refusal.RESET
     sorry: tuple[Endpoint, ...] = ()
     helper: str | None = None  # ftp | tftp
+    policy: str = ""
+    check: Check | None = None
+    load: Load | None = None
+    slow_start: float = 0.0
+    cut_orphans: bool = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether backends' weights change while the service runs."""
+        return self.check is not None or self.load is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +267,4 @@ class Config:
 
     services: tuple[Service, ...] = ()
     mask: int = field(default=DEFAULT_MASK)
+    api: Api | None = None

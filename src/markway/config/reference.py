@@ -96,8 +96,8 @@ def reference_markdown() -> str:
 
 def _section(path: str, table: type[BaseModel]) -> str:
     lines = [f"## `[{path}]`", "", (table.__doc__ or "").strip(), ""]
-    if "fallback" in path or "persist" in path:
-        key = path.rsplit(".", 1)[1]
+    key = path.rsplit(".", 1)[-1]
+    if key in {"fallback", "persist", "check", "load"}:
         lines += [f"Also written inline, as `{key} = {{ … }}`.", ""]
     for key, field in fields(table).items():
         if key != "backend":

@@ -7,25 +7,16 @@ What a text or a combination of keys means is checked in `check`. Every key may 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from markway.config.forms import Duration, Form
 from markway.config.model import DEFAULT_MASK
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What to call a value's type in a message, and the JSON Schema of its text."""
-
-    name: str
-    pattern: str | None = None
-
+from markway.config.schema_checks import Api, Check, Load
 
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
 
-_DURATION = r"^\s*([0-9]+(\.[0-9]+)?\s*[a-zµ]+\s*)+$"
 _RATE = r"^[0-9]+ */ *(second|minute|hour)( +burst +[0-9]+( +packets)?)?$"
 _LISTEN = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):(\*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)(/(tcp|udp|tcp\+udp))?$"
 _ENDPOINT = r"^([0-9.]+(:[0-9]+)?|[0-9a-fA-F:.]+|\[[0-9a-fA-F:.]+\](:[0-9]+)?)$"
@@ -38,7 +29,6 @@ Listens = Annotated[str | list[str] | None, Form("a string or a list of strings"
 Endpoints = Annotated[str | list[str] | None, Form("a string or a list of strings", _ENDPOINT)]
 Addresses = Annotated[str | list[str] | None, Form("a string or a list of strings", _ADDRESS)]
 Networks = Annotated[str | list[str] | None, Form("a string or a list of strings", _NETWORK)]
-Duration = Annotated[str | None, Form("a duration with its unit", _DURATION)]
 Rate = Annotated[str | None, Form("a rate", _RATE)]
 Bits = Annotated[str | int | None, Form("a hexadecimal string or an integer", r"^0[xX][0-9a-fA-F](_?[0-9a-fA-F])*$")]
 Connections = Annotated[int | None, Field(ge=1, le=0xFFFF_FFFF)]
@@ -166,13 +156,48 @@ class ServiceTable(BaseModel):
         ),
         examples=["192.0.2.9", ["192.0.2.9", "2001:db8::9"]],
     )
-    schedule: Literal["random", "round-robin", "source-hash", "flow-hash"] = Field(
+    schedule: Literal[
+        "random", "round-robin", "source-hash", "flow-hash", "least-connections", "least-load", "queue"
+    ] = Field(
         "round-robin",
         description=(
             "How a new connection is given to a backend. `source-hash` gives a source address the same "
-            "backend every time, `flow-hash` a source address and port."
+            "backend every time, `flow-hash` a source address and port. The last three ask the daemon's queue worker "
+            "about each connection, and are `round-robin` while it does not answer."
         ),
         examples=["source-hash"],
+    )
+    policy: str | None = Field(
+        None,
+        description=(
+            'Who chooses for `schedule = "queue"`: `two-choices` (of two backends drawn by weight the one with fewer '
+            "connections), or a Python callable of yours as MODULE:NAME. Default two-choices."
+        ),
+        examples=["two-choices", "shop.balance:by_customer"],
+    )
+    check: Check | None = Field(
+        None,
+        description="Take out backends that are not well. Default: all are believed to be.",
+        examples=[{"http": "/health", "every": "2s", "rise": 2, "fall": 3}],
+    )
+    load: Load | None = Field(
+        None,
+        description="Give loaded backends fewer new connections. Default: weights are as configured.",
+        examples=[{"snmp": "laLoadInt.1", "every": "5s"}],
+    )
+    slow_start: Duration = Field(
+        None,
+        alias="slow-start",
+        description="How long a backend that came back takes to reach its full weight. Default: at once.",
+        examples=["30s"],
+    )
+    orphans: Literal["keep", "cut"] = Field(
+        "keep",
+        description=(
+            "What becomes of TCP connections whose backend is dead or removed: `cut` forgets them, so that a client "
+            "that sends on is reset. UDP flows always move to another backend."
+        ),
+        examples=["cut"],
     )
     persist: Persist | None = Field(
         None,
@@ -236,6 +261,7 @@ class File(BaseModel):
     model_config = _STRICT
 
     marks: Marks | None = Field(None, description="Which bits of the packet mark are Markway's.")
+    api: Api | None = Field(None, description="Where the daemon answers besides its Unix socket.")
     service: dict[str, ServiceTable] = Field(
         default_factory=dict,
         description="The services, each a table `[service.NAME]`. At least one in all files.",
@@ -245,9 +271,12 @@ class File(BaseModel):
 TABLES: dict[str, type[BaseModel]] = {
     "": File,
     "marks": Marks,
+    "api": Api,
     "service.NAME": ServiceTable,
     "service.NAME.persist": Persist,
     "service.NAME.fallback": Sorry,
+    "service.NAME.check": Check,
+    "service.NAME.load": Load,
     "service.NAME.backend.NAME": BackendTable,
 }
 """Every table of a file by its path, in the order of the reference."""
@@ -263,8 +292,6 @@ REQUIRED: dict[type[BaseModel], tuple[str, ...]] = {
 
 LATER: dict[str, frozenset[str]] = {
     "": frozenset({"shape", "guard", "blocklist"}),
-    "service.NAME": frozenset({"check", "load"}),
-    "service.NAME.schedule": frozenset({"least-connections", "least-load", "queue"}),
     "service.NAME.mode": frozenset({"dsr", "stateless"}),
 }
 """Keys and values that other versions of Markway have or will have: refused with that reason."""

@@ -53,6 +53,15 @@ def parse_timeout(text: str) -> int:
     return seconds
 
 
+@lru_cache(maxsize=1 << 10)
+def parse_interval(text: str) -> float:
+    """A time span between two looks at something: seconds, 50 milliseconds to 1 day."""
+    span = _parse_span(text)
+    if not Fraction(1, 20) <= span <= DAY:
+        raise WrongValue(f"{quote(text)} is too {'short' if span < 1 else 'long'}", "50ms to 1d")
+    return float(span)
+
+
 def _parse_span(text: str) -> Fraction:
     total = Fraction(0)
     at = 0

@@ -1,0 +1,1 @@
+"""Asking a backend whether it is well: one module for each protocol."""

@@ -1,0 +1,1 @@
+"""Reading how loaded a backend is: one module for each source."""
