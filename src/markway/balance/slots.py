@@ -36,6 +36,20 @@ def exact_size(weights: Mapping[str, int]) -> int:
     return min(period * -(-SMALLEST // period), LARGEST)
 
 
+def steady_size(weights: Mapping[str, int], backends: int, each: int) -> int:
+    """Slots of a table whose weights change while it serves: they give the configured weights exactly.
+
+    A size that stays lets the kernel keep its rules; only elements change.
+
+    Args:
+        weights: as configured.
+        backends: how many there are, also those of weight 0.
+        each: slots to have for a backend at least; a share is exact to half of one.
+    """
+    period = exact_size(weights)
+    return min(period * -(-backends * each // period), LARGEST)
+
+
 def hash_size(backends: int, current: int | None = None) -> int:
     """Slots of a hash schedule over so many backends: a power of two, 512 to 4096.
 

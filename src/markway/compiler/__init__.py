@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from markway.program.model import Program
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from markway.balance.state import Weights
     from markway.config.model import Service
     from markway.marks import Field
     from markway.program.model import Fragment
@@ -30,6 +31,7 @@ class Compiled:
     config: Config
     registry: Registry
     program: Program
+    weights: Weights = field(default_factory=dict)
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
@@ -42,22 +44,29 @@ class Compiled:
         return self.registry.backend_field(self.config.mask)
 
 
+_AS_CONFIGURED: Weights = {}
 _NOTHING = Compiled(Config(), Registry(), Program())
 
 
-def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHING) -> Compiled:
+def compile_config(
+    config: Config, registry: Registry, before: Compiled = _NOTHING, weights: Weights = _AS_CONFIGURED
+) -> Compiled:
     """Compile a configuration.
 
     Args:
         config: what the operator asked for.
         registry: numbers and slots given so far.
         before: an earlier result; services unchanged since then are not compiled again.
+        weights: of the services whose backends are not worth what the file says.
 
     Raises:
         markway.marks.MarksError: the mask is too small for the file.
     """
     known = before.services
-    changed = [s for s in config.services if (old := known.get(s.name)) is not s and old != s]
+    reweighed = {name for name in weights.keys() | before.weights.keys() if weights.get(name) != before.weights.get(name)}
+    changed = [
+        s for s in config.services if s.name in reweighed or ((old := known.get(s.name)) is not s and old != s)
+    ]
     same_names = (
         bool(known)
         and len(known) == len(config.services)
@@ -65,11 +74,11 @@ def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHI
     )
     if not same_names:
         registry = release(assign(registry, (n for s in config.services for n in mark_names(s)), config.mask))
-    registry = reserve(registry, {pool.name: pool.size for s in changed for pool in pools(s, registry)})
+    registry = reserve(registry, {pool.name: pool.size for s in changed for pool in pools(s, registry, weights)})
     marks = registry.backend_field(config.mask)
     if marks != before.marks:
         changed = list(config.services)
-    fresh = {s.name: service_fragment(s, registry, marks) for s in changed}
+    fresh = {s.name: service_fragment(s, registry, marks, weights) for s in changed}
     fragments = {**before.program.fragments, **fresh}
     for name in fragments.keys() - {s.name for s in config.services} if not same_names else ():
         del fragments[name]
@@ -77,7 +86,7 @@ def compile_config(config: Config, registry: Registry, before: Compiled = _NOTHI
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     if base is None or marks != before.marks or needs != base.needs or _room(registry) != _room(before.registry):
         fragments[""] = base_fragment(marks, needs, registry.next_offset)
-    return Compiled(config, registry, Program(fragments))
+    return Compiled(config, registry, Program(fragments), weights)
 
 
 def _same_needs(fresh: Mapping[str, Fragment], before: Program) -> bool:

@@ -13,6 +13,7 @@ from markway.program.model import BackendEntry, Fragment, ServiceEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from markway.balance.state import Weights
     from markway.config.model import Listener, Service
     from markway.marks import Block, Field, Registry
 
@@ -22,9 +23,9 @@ EXPANDED_PORTS = 64
 """Ranges up to this many ports become single keys of the exact map, which is faster to look up."""
 
 
-def service_fragment(service: Service, registry: Registry, marks: Field) -> Fragment:
+def service_fragment(service: Service, registry: Registry, marks: Field, weights: Weights) -> Fragment:
     """All that one service asks of the table."""
-    among, choosing = servers(service, registry, marks), pools(service, registry)
+    among, choosing = servers(service, registry, marks, weights), pools(service, registry, weights)
     families = tuple(pool.family for pool in choosing)
     tag = marks.place(registry.numbers[service.name]) if service.persist else 0
     limited = limits(service, families)

@@ -7,13 +7,14 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from markway.balance.slots import exact_size, hash_size, interleave, maglev
+from markway.balance.slots import exact_size, hash_size, interleave, maglev, steady_size
 from markway.compiler.names import FAMILIES, Family, hexed, pool_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from markway.config.model import Endpoint, Service
+    from markway.balance.state import Weights
+    from markway.config.model import Backend, Endpoint, Service
     from markway.marks import Field, Registry
 
 SORRY = "(sorry)"
@@ -56,8 +57,18 @@ class Server:
             yield f"{bracketed}:{port}" if port else address
 
 
-def servers(service: Service, registry: Registry, marks: Field) -> tuple[Server, ...]:
+_WATCHED, _LOADED = 16, 64
+"""Slots for a backend that comes and goes, and for one whose weight follows its load."""
+
+
+def current(service: Service, weights: Weights) -> dict[str, int]:
+    """Each backend's weight now."""
+    return dict(weights.get(service.name) or {backend.name: backend.weight for backend in service.backends})
+
+
+def servers(service: Service, registry: Registry, marks: Field, weights: Weights) -> tuple[Server, ...]:
     """Every server of a service, backends first, by name."""
+    now = current(service, weights)
 
     def server(name: str, weight: int, priority: int, cap: int | None, endpoints: tuple[Endpoint, ...]) -> Server:
         number = marks.place(registry.numbers[f"{service.name}/{name}"])
@@ -66,7 +77,7 @@ def servers(service: Service, registry: Registry, marks: Field) -> tuple[Server,
         }
         return Server(name, number, hexed(number), weight, priority, cap, targets)
 
-    found = [server(b.name, b.weight, b.priority, b.max_connections, b.endpoints) for b in service.backends]
+    found = [server(b.name, now[b.name], b.priority, b.max_connections, b.endpoints) for b in service.backends]
     if service.sorry:
         found.append(server(SORRY, 0, 0, None, service.sorry))
     return tuple(found)
@@ -93,25 +104,32 @@ def _table(weights: tuple[tuple[str, int], ...], size: int, hashed: bool) -> tup
     return (maglev if hashed else interleave)(dict(weights), size)
 
 
-def pools(service: Service, registry: Registry) -> tuple[Pool, ...]:
+def pools(service: Service, registry: Registry, weights: Weights) -> tuple[Pool, ...]:
     """A pool for each family that the service listens on."""
     versions = {listener.address.version for listener in service.listeners}
-    return tuple(_pool(service, family, registry) for family in FAMILIES if family.version in versions)
+    now = current(service, weights)
+    return tuple(_pool(service, family, registry, now) for family in FAMILIES if family.version in versions)
 
 
-def _pool(service: Service, family: Family, registry: Registry) -> Pool:
+def _pool(service: Service, family: Family, registry: Registry, now: Mapping[str, int]) -> Pool:
     version = family.version
     among = [b for b in service.backends if _serves(b.endpoints, version)]
-    able = [backend for backend in among if backend.weight]
+    able = [backend for backend in among if now[backend.name]]
     best = min((backend.priority for backend in able), default=0)
-    weights = {backend.name: backend.weight for backend in able if backend.priority == best}
+    weights = {backend.name: now[backend.name] for backend in able if backend.priority == best}
     if not weights and _serves(service.sorry, version):
         weights = {SORRY: 1}
     name = pool_name(service, family)
     if not service.schedule.hashed:
-        return Pool(family, name, weights, exact_size(weights), hashed=False)
+        return Pool(family, name, weights, _size(service, among, weights), hashed=False)
     block = registry.blocks.get(name)
     return Pool(family, name, weights, hash_size(len(among), block and block.size), hashed=True)
+
+
+def _size(service: Service, among: list[Backend], weights: Mapping[str, int]) -> int:
+    if not service.watched:
+        return exact_size(weights)
+    return steady_size({b.name: b.weight for b in among}, len(among), _LOADED if service.load else _WATCHED)
 
 
 def _serves(endpoints: Iterable[Endpoint], version: int) -> bool:
