@@ -70,11 +70,11 @@ def contents(space: str) -> list[str]:
 def bring(space: str, store: Store, program: Program) -> str:
     """Put a program into force; the digest of the table's structure then."""
     with netns.enter(space), store.locked(wait=0), Netlink() as netlink:
-        put(store, netlink, present(store, netlink), program, "test")
+        put(store, netlink, present(store, netlink), program, config="", why="test")
         now = present(store, netlink)
         assert now.damage is None
         assert now.marker == program.id
-        assert not put(store, netlink, now, program, "again")
+        assert not put(store, netlink, now, program, config="", why="again").changes
         return table.structure(netlink).digest
 
 

@@ -7,8 +7,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from markway.apply.store import Pending, boot_clock, program_at
+from markway.apply.store import Pending, boot_clock
 from markway.apply.transaction import Present, empty_program, present, put
+from markway.balance.state import all_weights
+from markway.compiler import compile_config
+from markway.config.load import load
 from markway.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
@@ -72,23 +75,26 @@ def awaited(store: Store, now: Present) -> Pending | None:
 
 
 def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes:
-    """Bring the program before the one in force back; the caller holds the lock.
+    """Bring the configuration before the one in force back; the caller holds the lock.
 
-    Before the first program there was none: then all services go.
+    What checks, load and operators say of the backends stays as it is. Before the first configuration there was none:
+    then all services go.
 
     Raises:
         NothingToUndoError: nothing was ever applied.
         ApplyError: the kernel refused.
     """
-    return put(store, netlink, now, earlier(now), why)
-
-
-def earlier(now: Present) -> Program:
-    """The program before the one in force.
-
-    Raises:
-        NothingToUndoError: nothing was ever applied.
-    """
     if not now.entries:
         raise NothingToUndoError("nothing was applied yet, so there is nothing to go back to")
-    return empty_program() if now.before is None else program_at(now.entries, now.before)
+    before = now.entries[-1].before
+    return put(store, netlink, now, _program(store, before), config=before, why=why).changes
+
+
+def _program(store: Store, name: str) -> Program:
+    """The program of an earlier configuration, under the present circumstances."""
+    if not name:
+        return empty_program()
+    config = load(store.config(name)).config
+    compiled = compile_config(config, store.registry(), weights=all_weights(config.services, store.states()))
+    store.keep_registry(compiled.registry)
+    return compiled.program

@@ -7,23 +7,28 @@ together say what is in force.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from markway.balance.state import BackendState, Hold
+from markway.config.load import Source
 from markway.marks import Block, Registry
 from markway.program.model import Fragment, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_KEPT = 20
-"""Changes in the log before it is written anew from the last two programs."""
+_SPARE = 1 << 20
+"""Octets by which the log may outgrow four times its first program before it is written anew: what that costs
+stays in proportion to the changes."""
 
 
 class BusyError(RuntimeError):
@@ -44,6 +49,10 @@ class Entry:
     why: str
     changed: dict[str, Any]
     """Fragment records by owner; None for an owner that left."""
+    config: str = ""
+    """The configuration that the program is of, as `keep_config` names it; empty for none."""
+    before: str = ""
+    """The configuration before this one."""
     end: int = 0
     """Where its line ends in the file, in bytes."""
 
@@ -160,7 +169,7 @@ class Store:
     def set_verified(self, program: str, generation: int, digest: str) -> None:
         """Remember what the kernel looks like now."""
         record = {"program": program, "generation": generation, "digest": digest}
-        self._write("verified.json", json.dumps(record))
+        self._write("verified.json", json.dumps(record), durable=False)
 
     def baseline(self) -> dict[str, dict[str, int]]:
         """Connections by service and backend when the service was last changed."""
@@ -168,7 +177,35 @@ class Store:
 
     def keep_baseline(self, counts: dict[str, dict[str, int]]) -> None:
         """Remember the same."""
-        self._write("baseline.json", json.dumps(counts))
+        self._write("baseline.json", json.dumps(counts), durable=False)
+
+    def keep_config(self, sources: Sequence[Source]) -> str:
+        """Remember a configuration as it was written; the name by which `config` gives it back."""
+        text = json.dumps([[source.name, base64.b85encode(source.data).decode()] for source in sources])
+        name = blake2b(text.encode(), digest_size=16).hexdigest()
+        if not (self.folder / _config_file(name)).exists():
+            self._write(_config_file(name), text)
+        return name
+
+    def config(self, name: str) -> tuple[Source, ...]:
+        """The files of a configuration.
+
+        Raises:
+            StoreError: it is not there any more.
+        """
+        record = self._read(_config_file(name))
+        if record is None:
+            raise StoreError(f"configuration {name[:8]} is not in {self.folder} any more: apply its file")
+        return tuple(Source(file, base64.b85decode(data)) for file, data in record)
+
+    def states(self) -> dict[str, BackendState]:
+        """What checks, load and operators say of backends, by `service/backend`."""
+        record = self._read("states.json") or {}
+        return {name: BackendState(**{**state, "hold": Hold(state["hold"])}) for name, state in record.items()}
+
+    def keep_states(self, states: Mapping[str, BackendState]) -> None:
+        """Remember the same; who is not in it is as the file says."""
+        self._write("states.json", json.dumps({name: asdict(state) for name, state in states.items()}), durable=False)
 
     def entries(self) -> list[Entry]:
         """The log, oldest first; a line that was cut off ends it."""
@@ -186,8 +223,15 @@ class Store:
                 break
         return found
 
-    def append(self, entries: list[Entry], old: Program, new: Program, why: str, at: float) -> None:
-        """Write a new program to the log behind `entries`; what the log held beyond them is dropped."""
+    def append(
+        self, entries: list[Entry], old: Program, new: Program, *, config: str, why: str, at: float
+    ) -> list[Entry]:
+        """Write a new program to the log behind `entries`; what the log held beyond them is dropped.
+
+        Returns the log as it is then; what the new entry changed is only in the file.
+        """
+        last = entries[-1] if entries else None
+        before = "" if last is None else last.before if last.config == config else last.config
         changed: dict[str, str] = {
             owner: fragment.text
             for owner, fragment in new.fragments.items()
@@ -195,19 +239,29 @@ class Store:
         }
         changed |= dict.fromkeys(old.fragments.keys() - new.fragments.keys(), "null")
         inner = ",".join(f"{json.dumps(owner)}:{text}" for owner, text in changed.items())
-        line = f'{{"id":"{new.id}","at":{at},"why":{json.dumps(why)},"changed":{{{inner}}}}}\n'
-        if len(entries) >= _KEPT:
-            self._write("program.log", "".join(_compacted(entries)) + line)
-            return
+        facts = {"id": new.id, "at": at, "why": why, "config": config, "before": before}
+        line = f'{json.dumps(facts)[:-1]}, "changed":{{{inner}}}}}\n'
+        if entries and entries[-1].end > 4 * entries[0].end + _SPARE:
+            kept = _compacted([entry for entry in self.entries() if entry.end <= entries[-1].end])
+            self._write("program.log", kept + line, durable=False)
+            self._forget_configs({config, before, entries[-1].config})
+            return self.entries()
         descriptor = os.open(self.folder / "program.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(descriptor, entries[-1].end if entries else 0)
             os.lseek(descriptor, 0, os.SEEK_END)
             with open(descriptor, "w", closefd=False) as file:
                 file.write(line)
-            os.fsync(descriptor)
+            # Not flushed to the disk: who loses the page cache has lost the kernel's program too.
         finally:
             os.close(descriptor)
+        end = (entries[-1].end if entries else 0) + len(line)
+        return [*entries, Entry(new.id, at, why, {}, config, before, end)]
+
+    def _forget_configs(self, kept: set[str]) -> None:
+        for path in self.folder.glob(_config_file("*")):
+            if path.name not in {_config_file(name) for name in kept}:
+                path.unlink(missing_ok=True)
 
     def _read(self, name: str) -> Any:
         path = self.folder / name
@@ -218,15 +272,19 @@ class Store:
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} cannot be read: {error}; move it away to start afresh") from error
 
-    def _write(self, name: str, text: str) -> None:
-        """Replace a file whole: a reader sees the old one or the new one."""
+    def _write(self, name: str, text: str, *, durable: bool = True) -> None:
+        """Replace a file whole: a reader sees the old one or the new one.
+
+        What only speaks of the kernel's present program need not be `durable`: a reboot ends both.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f".{name}.{os.getpid()}"
         try:
             with fresh.open("w") as file:
                 file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             fresh.replace(self.folder / name)
         finally:
             fresh.unlink(missing_ok=True)
@@ -246,15 +304,25 @@ def position(entries: list[Entry], program: str | None) -> int | None:
     return next(found, None)
 
 
-def _compacted(entries: list[Entry]) -> list[str]:
-    """A long log from its last two programs on, as lines; enough to roll back."""
+def _compacted(entries: list[Entry]) -> str:
+    """A long log as two lines: the program before the last one whole, and what made it the last.
+
+    Both, for whoever is killed before the kernel has the last one.
+    """
     records: dict[str, Any] = {}
     for entry in entries[:-1]:
         records |= entry.changed
-    before, last = entries[-2:]
     whole = {owner: record for owner, record in records.items() if record}
-    kept = ((before, whole), (last, last.changed))
-    return [
-        json.dumps({"id": entry.id, "at": entry.at, "why": entry.why, "changed": changed}) + "\n"
-        for entry, changed in kept
-    ]
+    before, last = (asdict(entry) for entry in entries[-2:])
+    return "".join(
+        json.dumps(_without_end({**one, "changed": changed})) + "\n"
+        for one, changed in ((before, whole), (last, last["changed"]))
+    )
+
+
+def _without_end(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "end"}
+
+
+def _config_file(name: str) -> str:
+    return f"config-{name}.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from markway.apply.observe import Baseline, baseline
 from markway.apply.store import position, program_at
@@ -41,10 +41,16 @@ class Present:
     """The log up to the program in force; all of it, if that is unknown."""
 
     @property
-    def before(self) -> int | None:
-        """Where the log has the program before the one in force."""
-        found = (i for i in range(len(self.entries) - 2, -1, -1) if self.entries[i].id != self.marker)
-        return next(found, None)
+    def config(self) -> str:
+        """The configuration that was applied last; empty if none was."""
+        return self.entries[-1].config if self.entries else ""
+
+
+class Done(NamedTuple):
+    """What a `put` changed, and what is in force since."""
+
+    changes: Changes
+    now: Present
 
 
 def present(store: Store, netlink: Netlink) -> Present:
@@ -113,16 +119,25 @@ def changes_to(now: Present, program: Program) -> Changes:
     return diff(now.program or Program(), program)
 
 
-def put(store: Store, netlink: Netlink, now: Present, program: Program, why: str) -> Changes:
-    """Bring a program into force; nothing happens if it is.
+def put(store: Store, netlink: Netlink, now: Present, program: Program, *, config: str, why: str) -> Done:
+    """Bring a program into force; nothing happens if it is. The caller holds the store's lock.
 
-    The caller holds the store's lock. Raises:
+    Args:
+        store: where it is written down.
+        netlink: a socket in the namespace.
+        now: what is in force.
+        program: what is to be.
+        config: the configuration that it is of, as the store names it.
+        why: for people: who asked.
+
+    Raises:
         ApplyError: the kernel refused; what was in force still is.
     """
     changes = changes_to(now, program)
-    if now.program is not None and not changes and now.marker == program.id:
-        return changes
-    store.append(now.entries, now.program or program_at(now.entries, len(now.entries) - 1), program, why, time.time())
+    if now.program is not None and not changes and now.marker == program.id and now.config == config:
+        return Done(changes, now)
+    old = now.program or program_at(now.entries, len(now.entries) - 1)
+    entries = store.append(now.entries, old, program, config=config, why=why, at=time.time())
     counted = _counted_since(store, netlink, now, changes)
     try:
         _write(netlink, now, changes)
@@ -135,7 +150,7 @@ def put(store: Store, netlink: Netlink, now: Present, program: Program, why: str
     store.set_verified(program.id, table.generation(netlink), held.digest)
     if counted != store.baseline():
         store.keep_baseline(counted)
-    return changes
+    return Done(changes, Present(program.id, program, None, entries))
 
 
 def _counted_since(store: Store, netlink: Netlink, now: Present, changes: Changes) -> Baseline:

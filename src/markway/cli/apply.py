@@ -51,6 +51,7 @@ def apply(
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, present, put
+    from markway.balance.state import all_weights
     from markway.compiler import compile_config
     from markway.kernel.netlink import Netlink
 
@@ -68,7 +69,9 @@ def apply(
         if pending := awaited(store, now):
             left = f"{max(pending.left, 0):.0f} s"
             fail(f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first")
-        compiled = compile_config(loaded.config, store.registry())
+        weights = all_weights(loaded.config.services, store.states())
+        compiled = compile_config(loaded.config, store.registry(), weights=weights)
+        digest = store.keep_config(loaded.sources)
         if now.damage:
             _say(f"{now.damage}: writing the table anew")
         store.keep_registry(compiled.registry)
@@ -76,7 +79,7 @@ def apply(
         if waits and deadline is not None:
             arm(store, now, compiled.program, deadline)
         try:
-            changes = put(store, netlink, now, compiled.program, f"apply {file}")
+            changes = put(store, netlink, now, compiled.program, config=digest, why=f"apply {file}").changes
         except Exception:
             store.set_pending(None)
             raise

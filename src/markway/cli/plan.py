@@ -40,6 +40,7 @@ def plan(
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, present
+    from markway.balance.state import all_weights
     from markway.compiler import compile_config
     from markway.kernel.conntrack import connections_by_mark
     from markway.kernel.netlink import Netlink
@@ -48,7 +49,8 @@ def plan(
     need_root("plan")
     store = Store(state_folder())
     with told(), Netlink() as netlink:
-        compiled = compile_config(loaded.config, store.registry())
+        weights = all_weights(loaded.config.services, store.states())
+        compiled = compile_config(loaded.config, store.registry(), weights=weights)
         now = present(store, netlink)
         changes = changes_to(now, compiled.program)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)

@@ -61,6 +61,7 @@ class Loaded:
 
     config: Config
     warnings: tuple[Problem, ...]
+    sources: tuple[Source, ...] = ()
 
 
 def load(sources: Sequence[Source]) -> Loaded:
@@ -122,7 +123,7 @@ def _load(sources: Sequence[Source]) -> Loaded:
         problems.append(Problem(sources[0].name, 1, 1, "", what, hint))
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, tuple(sorted(_located(report.warnings, sources, texts))))
+    return Loaded(config, tuple(sorted(_located(report.warnings, sources, texts))), tuple(sources))
 
 
 def _located(findings: Iterable[Finding], sources: Sequence[Source], texts: dict[int, str]) -> list[Problem]:
