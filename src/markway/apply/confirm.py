@@ -12,6 +12,7 @@ from markway.apply.transaction import Present, empty_program, present, put
 from markway.balance.state import all_weights
 from markway.compiler import compile_config
 from markway.config.load import load
+from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _program(store: Store, name: str) -> Program:
     if not name:
         return empty_program()
     config = load(store.config(name)).config
-    compiled = compile_config(config, store.registry(), weights=all_weights(config.services, store.states()))
+    weights = all_weights(config.services, store.states())
+    compiled = compile_config(config, store.registry(), weights=weights, asking=asking_for(config))
     store.keep_registry(compiled.registry)
     return compiled.program

@@ -172,6 +172,8 @@ def _write(netlink: Netlink, now: Present, changes: Changes) -> None:
     else:
         text = [line for phase in lines(changes).values() for line in phase]
         nft.run("\n".join([*text, *table.marker_lines(now.marker, changes.new.id)]))
+    if beyond := list(rules.target_messages((chain for part in changes.parts for chain in part.chains), table.NAME)):
+        netlink.transaction(beyond)  # what text cannot say; until it is there, nobody is asked
 
 
 def swift(changes: Changes) -> bool:

@@ -53,6 +53,7 @@ def apply(
     from markway.apply.transaction import changes_to, present, put
     from markway.balance.state import all_weights
     from markway.compiler import compile_config
+    from markway.kernel.capabilities.asking import asking_for
     from markway.kernel.netlink import Netlink
 
     begun = time.monotonic()
@@ -70,7 +71,7 @@ def apply(
             left = f"{max(pending.left, 0):.0f} s"
             fail(f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first")
         weights = all_weights(loaded.config.services, store.states())
-        compiled = compile_config(loaded.config, store.registry(), weights=weights)
+        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
         digest = store.keep_config(loaded.sources)
         if now.damage:
             _say(f"{now.damage}: writing the table anew")

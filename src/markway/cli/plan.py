@@ -42,6 +42,7 @@ def plan(
     from markway.apply.transaction import changes_to, present
     from markway.balance.state import all_weights
     from markway.compiler import compile_config
+    from markway.kernel.capabilities.asking import asking_for
     from markway.kernel.conntrack import connections_by_mark
     from markway.kernel.netlink import Netlink
 
@@ -50,7 +51,7 @@ def plan(
     store = Store(state_folder())
     with told(), Netlink() as netlink:
         weights = all_weights(loaded.config.services, store.states())
-        compiled = compile_config(loaded.config, store.registry(), weights=weights)
+        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
         now = present(store, netlink)
         changes = changes_to(now, compiled.program)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)

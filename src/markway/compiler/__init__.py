@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from markway.compiler.asking import Asking
 from markway.compiler.balance import service_fragment
 from markway.compiler.base import base_fragment
 from markway.compiler.pools import mark_names, pools
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from markway.marks import Field
     from markway.program.model import Fragment
 
-__all__ = ["Compiled", "compile_config"]
+__all__ = ["Asking", "Compiled", "compile_config"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,11 @@ _NOTHING = Compiled(Config(), Registry(), Program())
 
 
 def compile_config(
-    config: Config, registry: Registry, before: Compiled = _NOTHING, weights: Weights = _AS_CONFIGURED
+    config: Config,
+    registry: Registry,
+    before: Compiled = _NOTHING,
+    weights: Weights = _AS_CONFIGURED,
+    asking: Asking = Asking.QUEUE,
 ) -> Compiled:
     """Compile a configuration.
 
@@ -58,15 +63,16 @@ def compile_config(
         registry: numbers and slots given so far.
         before: an earlier result; services unchanged since then are not compiled again.
         weights: of the services whose backends are not worth what the file says.
+        asking: how this kernel takes packets to the queue worker; always the same in a chain of results.
 
     Raises:
         markway.marks.MarksError: the mask is too small for the file.
     """
     known = before.services
-    reweighed = {name for name in weights.keys() | before.weights.keys() if weights.get(name) != before.weights.get(name)}
-    changed = [
-        s for s in config.services if s.name in reweighed or ((old := known.get(s.name)) is not s and old != s)
-    ]
+    reweighed = {
+        name for name in weights.keys() | before.weights.keys() if weights.get(name) != before.weights.get(name)
+    }
+    changed = [s for s in config.services if s.name in reweighed or ((old := known.get(s.name)) is not s and old != s)]
     same_names = (
         bool(known)
         and len(known) == len(config.services)
@@ -85,7 +91,7 @@ def compile_config(
     base = fragments.get("")
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     if base is None or marks != before.marks or needs != base.needs or _room(registry) != _room(before.registry):
-        fragments[""] = base_fragment(marks, needs, registry.next_offset)
+        fragments[""] = base_fragment(marks, needs, registry.next_offset, asking)
     return Compiled(config, registry, Program(fragments), weights)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from markway.compiler.asking import answer, asked_chain, asked_maps, tagging
 from markway.compiler.names import FAMILIES, hexed, service_chain
 from markway.compiler.pools import Pool, Server, pools, servers
 from markway.compiler.sentence import choice, limits, rate_sets
@@ -27,17 +28,23 @@ def service_fragment(service: Service, registry: Registry, marks: Field, weights
     """All that one service asks of the table."""
     among, choosing = servers(service, registry, marks, weights), pools(service, registry, weights)
     families = tuple(pool.family for pool in choosing)
-    tag = marks.place(registry.numbers[service.name]) if service.persist else 0
+    queued = service.schedule.queued
+    tag = marks.place(registry.numbers[service.name]) if service.persist or queued else 0
+    answered = answer(marks) if queued else None
     limited = limits(service, families)
     chains = [limited] if limited else []
     chains += [
-        choice(service, pool, registry.blocks[pool.name].offset, tag, limited=limited is not None) for pool in choosing
+        choice(service, pool, registry.blocks[pool.name].offset, tag, limited=limited is not None, answer=answered)
+        for pool in choosing
     ]
+    chains += [tagging(service, tag, marks)] if queued else []
     elements: Elements = {"slots": {}}
     for pool in choosing:
         _slots(elements, service, among, pool, registry.blocks[pool.name])
         _targets(elements, service, among, pool)
     elements["traffic"] = {server.mark: "" for server in among}
+    if queued:
+        elements["undecided"] = {hexed(tag): ""}
     _listeners(elements, service)
     return Fragment(
         owner=service.name,
@@ -56,7 +63,7 @@ def _slots(elements: Elements, service: Service, among: tuple[Server, ...], pool
     elements["slots"].update((hexed(block.offset + slot), marks[name]) for slot, name in enumerate(table))
     names = sorted(set(table))
     capped = any(server.cap for server in among)
-    if service.persist or capped:
+    if service.persist or service.schedule.queued or capped:
         elements.setdefault("up", {}).update((marks[name], "") for name in names)
     if capped:
         ring = zip(names, names[1:] + names[:1], strict=True)
@@ -92,6 +99,9 @@ def _listeners(elements: Elements, service: Service) -> None:
         address = f"{listener.address} . {listener.protocol}"
         for name, port in _ports(listener):
             elements.setdefault(f"{name}{family.version}", {})[f"{address} . {port}"] = verdict
+            if service.schedule.queued:
+                asked = asked_maps(family)[name == "ranges"]
+                elements.setdefault(asked, {})[f"{address} . {port}"] = f"goto {asked_chain(service)}"
 
 
 def _ports(listener: Listener) -> Iterator[tuple[str, str]]:

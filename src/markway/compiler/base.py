@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from markway.compiler.asking import Asking, asking_chains, asking_sets
+from markway.compiler.evidence import evidence, evidence_sets, overheard
 from markway.compiler.names import CONNTRACK, FAMILIES, IP6, PACKET, Family, hexed
 from markway.program.model import Fragment
 from markway.program.nft import (
@@ -56,17 +58,18 @@ one program follows another, while the kernel has the new rules and still the ol
 dropped, the client asks again."""
 
 
-def base_fragment(marks: Field, needs: frozenset[str], slots: int) -> Fragment:
+def base_fragment(marks: Field, needs: frozenset[str], slots: int, asking: Asking) -> Fragment:
     """The program's own part of the table.
 
     Args:
         marks: the backend field of the mark.
         needs: sets, protocols (`tcp4`) and helpers (`helper/ftp`) that the services use.
         slots: one more than the greatest slot.
+        asking: how packets get to the queue worker.
     """
     chains = [
-        Chain("prerouting-mangle", _restored(marks), Hook("filter", "prerouting", "mangle")),
-        Chain("output-mangle", _restored(marks), Hook("filter", "output", "mangle")),
+        Chain("prerouting-mangle", _restored(marks, needs), Hook("filter", "prerouting", "mangle")),
+        Chain("output-mangle", _restored(marks, needs, local=True), Hook("filter", "output", "mangle")),
         Chain("prerouting-dstnat", _translation(marks, needs), Hook("nat", "prerouting", "dstnat")),
         Chain("output-dstnat", _translation(marks, needs), Hook("nat", "output", "-100")),
         Chain("postrouting-srcnat", _masking(marks, needs), Hook("nat", "postrouting", "srcnat")),
@@ -77,6 +80,8 @@ def base_fragment(marks: Field, needs: frozenset[str], slots: int) -> Fragment:
         Chain("slot", _SLOT),
         *_refusals(),
         *(_capped() if "capped" in needs else ()),
+        *(asking_chains(marks, needs, asking) if "undecided" in needs else ()),
+        *(evidence(marks) if "passive" in needs else ()),
     ]
     helpers = sorted(need.removeprefix("helper/") for need in needs if need.startswith("helper/"))
     return Fragment(
@@ -88,13 +93,14 @@ def base_fragment(marks: Field, needs: frozenset[str], slots: int) -> Fragment:
     )
 
 
-def _restored(marks: Field) -> tuple[Rule, ...]:
+def _restored(marks: Field, needs: frozenset[str], *, local: bool = False) -> tuple[Rule, ...]:
     """Every later packet of a connection gets the connection's mark back and is counted.
 
     The look-up has no consequence: its element counts. Most packets end in the second rule.
     """
     return (
         (Match(CONNTRACK, "==", _ZERO), _RETURN),
+        *(overheard(local=local) if "passive" in needs else ()),
         (*_whole(marks), Match(PACKET, "", Term("@traffic")), _RETURN),
         (_in_field(marks, "=="), _RETURN),
         (Match(_field(CONNTRACK, marks), "", Term("@traffic")),),
@@ -292,6 +298,8 @@ def _sets(marks: Field, needs: frozenset[str], slots: int) -> Iterator[Set]:
         Set("capped", ("mark",), each="ct count over 1"),
         Set("full", ("mark",), flags=("dynamic", "timeout"), size=65536, dynamic=True),
     )
+    yield from asking_sets(numbers, needs) if "undecided" in needs else ()
+    yield from evidence_sets(numbers) if "passive" in needs else ()
     yield from (item for item in others if item.name in needs or (item.name == "full" and "capped" in needs))
 
 

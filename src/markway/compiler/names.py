@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CONNTRACK = Term("ct mark")
 PACKET = Term("meta mark")
 UP = Match(CONNTRACK, "", Term("@up"))
+GONE = Match(CONNTRACK, "!=", Term("@up"))
 
 
 @dataclass(frozen=True, slots=True)

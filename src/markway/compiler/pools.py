@@ -22,10 +22,10 @@ SORRY = "(sorry)"
 
 
 def mark_names(service: Service) -> tuple[str, ...]:
-    """Names that need a number: each backend, the fallback server, and the service if it persists."""
+    """Names that need a number: each backend, the fallback server, and the service if it has a tag."""
     names = [f"{service.name}/{backend.name}" for backend in service.backends]
     names += [_sorry_name(service)] if service.sorry else []
-    names += [service.name] if service.persist else []
+    names += [service.name] if service.persist or service.schedule.queued else []
     return tuple(names)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ipaddress import collapse_addresses
 from typing import TYPE_CHECKING
 
-from markway.compiler.names import CONNTRACK, IP, UP, Family, hexed, refusal_chain, service_chain
+from markway.compiler.asking import UNDECIDED
+from markway.compiler.names import CONNTRACK, GONE, IP, UP, Family, hexed, refusal_chain, service_chain
 from markway.config.model import Schedule
 from markway.program.nft import (
     And,
@@ -40,7 +41,7 @@ _FORGOTTEN = 60
 _RETURN = Written("return")
 
 
-def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool) -> Chain:
+def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool, answer: Assign | None) -> Chain:
     """What a new connection of one family goes through.
 
     Args:
@@ -49,6 +50,7 @@ def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool
         offset: the first slot of the pool.
         tag: the service's own mark, which keeps its persistence apart in the shared map.
         limited: whether `limits` gave a chain.
+        answer: takes what the queue worker has said, if it is asked.
     """
     family = pool.family
     rules: list[Rule] = []
@@ -62,15 +64,28 @@ def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool
     if not pool.weights:
         rules.append((refuse,))
     elif service.persist:
-        rules += [*_remembered(service.persist, family, draw, tag, capped), (refuse,)]
+        rules += [*_remembered(service.persist, family, draw, tag, capped, answer=answer), (refuse,)]
     elif capped:
-        rules += [(draw, Written("jump slot")), *capped, (UP, _RETURN), (refuse,)]
+        rules += [*_drawn(draw, answer), *capped, (UP, _RETURN), (refuse,)]
     else:
+        rules += [(answer,), (UP, _RETURN), (UNDECIDED,)] if answer else []
         rules.append((draw, Written("goto slot")))
     return Chain(service_chain(service, family), tuple(rules))
 
 
-def _remembered(persist: Persist, family: Family, draw: Assign, tag: int, capped: list[Rule]) -> Iterator[Rule]:
+def _drawn(draw: Assign, answer: Assign | None) -> Iterator[Rule]:
+    """The worker's choice if its backend is up, else a slot's."""
+    if answer is None:
+        yield (draw, Written("jump slot"))
+        return
+    yield (answer,)
+    yield (UNDECIDED,)
+    yield (GONE, draw, Written("jump slot"))
+
+
+def _remembered(
+    persist: Persist, family: Family, draw: Assign, tag: int, capped: list[Rule], *, answer: Assign | None
+) -> Iterator[Rule]:
     """Recall the source's backend if it is still up, else draw; then remember, if there is room.
 
     `update` renews an element but keeps its data (nft_dynset_eval in net/netfilter/nft_dynset.c),
@@ -80,12 +95,14 @@ def _remembered(persist: Persist, family: Family, draw: Assign, tag: int, capped
     source = _remembered_source(family, family.choose(persist.prefix4, persist.prefix6))
     key = Concat((Term(hexed(tag)), *source))
     forget = Update("delete", sticky, key, data=CONNTRACK)
-    gone = Match(CONNTRACK, "!=", Term("@up"))
     yield (Assign(CONNTRACK, Term(hexed(tag))),)
     yield (Assign(CONNTRACK, Mapped(Concat((CONNTRACK, *source)), sticky)),)
     if not capped:
-        yield (gone, forget)
-    yield (gone, draw, Written("jump slot"))
+        yield (GONE, forget)
+    if answer:
+        yield (GONE, answer)
+        yield (UNDECIDED,)
+    yield (GONE, draw, Written("jump slot"))
     if capped:
         yield from capped
         yield (forget,)
@@ -109,7 +126,7 @@ def _remembered_source(family: Family, prefix: int) -> tuple[Term | And | Jhash,
 def _draw(schedule: Schedule, family: Family, offset: int, size: int) -> Numgen | Jhash:
     if schedule is Schedule.RANDOM:
         return Numgen("random", size, offset)
-    if schedule is Schedule.ROUND_ROBIN:
+    if schedule is Schedule.ROUND_ROBIN or schedule.queued:
         return Numgen("inc", size, offset)
     source = Term(f"{family.name} saddr")
     if schedule is Schedule.SOURCE_HASH:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 if TYPE_CHECKING:
@@ -35,18 +35,23 @@ class NetlinkError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One nfnetlink message: `kind` is subsystem and command; `family` an NFPROTO number."""
+    """One nfnetlink message: `kind` is subsystem and command; `family` an NFPROTO number.
+
+    `resource` is the group or queue that it is about, where there are any.
+    """
 
     kind: int
     flags: int
     family: int
     payload: bytes
+    resource: int = 0
 
     def pack(self, sequence: int) -> bytes:
         """The message as it goes over the socket."""
         length = _HEADER.size + _FAMILY.size + len(self.payload)
         head = _HEADER.pack(length, self.kind, self.flags | REQUEST, sequence, 0)
-        return head + _FAMILY.pack(self.family, 0, _NFTABLES if self.kind <= _BATCH_END else 0) + self.payload
+        resource = _NFTABLES if self.kind <= _BATCH_END else self.resource
+        return head + _FAMILY.pack(self.family, 0, resource) + self.payload
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -98,6 +103,10 @@ class Netlink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def transaction(self, messages: Sequence[Message]) -> None:
@@ -115,6 +124,50 @@ class Netlink:
         packed = b"".join(message.pack(first + index) for index, message in enumerate(frame))
         self._sequence = first + len(frame)
         self._send(packed)
+        self._acknowledged()
+
+    def request(self, message: Message) -> None:
+        """Send one message and wait until the kernel has done what it says.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        self._sequence += 1
+        self._send(replace(message, flags=message.flags | ACK).pack(self._sequence))
+        self._acknowledged()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, to wait for what comes unasked."""
+        return self._socket.fileno()
+
+    def unasked(self) -> Iterator[bytes]:
+        """What has come unasked, each as the bytes of its attributes; does not wait.
+
+        Raises:
+            NetlinkError: ENOBUFS if some is lost, as more came than there was room for; there may be more to read.
+        """
+        while True:
+            try:
+                data = self._socket.recv(_BUFFER, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise NetlinkError(error.errno, error.strerror) from error
+            for kind, payload in _messages(data):
+                if kind > _BATCH_END:
+                    yield payload[_FAMILY.size :]
+
+    def check(self, messages: Sequence[Message]) -> None:
+        """Send nftables messages as a batch without an end, which the kernel tries and then takes back.
+
+        Raises:
+            NetlinkError: the kernel would refuse it.
+        """
+        *others, last = messages
+        frame = [Message(_BATCH_BEGIN, 0, 0, b""), *others, replace(last, flags=last.flags | ACK)]
+        first = self._sequence + 1
+        self._sequence = first + len(frame)
+        self._send(b"".join(message.pack(first + index) for index, message in enumerate(frame)))
         self._acknowledged()
 
     def _send(self, packed: bytes) -> None:

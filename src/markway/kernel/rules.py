@@ -10,15 +10,16 @@ import struct
 from typing import TYPE_CHECKING
 
 from markway.kernel.netlink import CREATE, Message, attribute, nested, text
-from markway.program.nft import Assign, Chain, Numgen, Rule, Term, Written
+from markway.program.nft import UNWRITTEN, Assign, Chain, Numgen, Rule, Term, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _NEW_RULE, _DELETE_RULE = 10 << 8 | 6, 10 << 8 | 8
 _INET, _APPEND = 1, 0x800
 _REGISTER = 1
 _MARK = 3  # NFT_CT_MARK
+_BYPASS = 1  # NFQ_FLAG_BYPASS
 _GOTO = -4 & 0xFFFF_FFFF
 _KINDS = {"inc": 0, "random": 1}
 
@@ -41,6 +42,21 @@ def rewrite_messages(chain: Chain, table: str) -> Iterator[Message]:
     yield Message(_DELETE_RULE, 0, _INET, place)
     for rule in chain.rules:
         yield Message(_NEW_RULE, CREATE | _APPEND, _INET, place + nested(4, *_expressions(rule)))
+
+
+def target_messages(chains: Iterable[Chain], table: str) -> Iterator[Message]:
+    """Messages that append the rules which nft's text cannot express: packets handed to a queue by a target of xtables.
+
+    The target is of any family (net/netfilter/xt_NFQUEUE.c), so nft_compat finds it for a chain of family inet too.
+    """
+    for chain in chains:
+        for line in chain.lines:
+            if line.startswith(UNWRITTEN):
+                number = int(line.split()[3])
+                info = struct.pack("=HHHxx", number, 1, _BYPASS)  # xt_NFQ_info_v3; nobody there: the packet goes on
+                target = _expression("target", text(1, "NFQUEUE"), _word(2, 3), attribute(3, info))
+                place = text(1, table) + text(2, chain.name)
+                yield Message(_NEW_RULE, CREATE | _APPEND, _INET, place + nested(4, target))
 
 
 def _expressions(rule: Rule) -> Iterator[bytes]:

@@ -137,11 +137,15 @@ class Holding:
 
     def report(self) -> Held:
         """Ask on every connection now, and say how they fare."""
+        self.ask()
+        return self._read()
+
+    def ask(self) -> None:
+        """Ask on every connection now, and do not wait for the answers."""
         if self._process.stdin is None:
             raise LabError("the connections are closed")
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return self._read()
 
     def close(self) -> Held:
         """Close the connections; returns the last report."""

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 from markway.program.model import TABLE, Fragment, Program
+from markway.program.nft import UNWRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -166,7 +167,10 @@ def lines(changes: Changes) -> dict[str, list[str]]:
         "sets": [line for part in parts for line in _sets(part)],
         "give": [*_elements("add", changes)],
         "rules": [
-            f"add rule {TABLE} {item.name} {line}" for part in parts for item in part.chains for line in item.lines
+            f"{'# over netlink: ' if line.startswith(UNWRITTEN) else ''}add rule {TABLE} {item.name} {line}"
+            for part in parts
+            for item in part.chains
+            for line in item.lines
         ],
     }
 

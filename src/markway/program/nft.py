@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+UNWRITTEN = "xt target "
+"""How a rule begins that nft lists but cannot read; it goes to the kernel over netlink."""
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """A selector or a constant, as nft spells it: `ct mark`, `ip saddr`, `0x00000011`."""
@@ -38,7 +42,7 @@ class And:
 class Or:
     """A selector with some bits set: `meta mark | 0x00000001`."""
 
-    left: Term
+    left: Term | And
     bits: Term
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from markway.kernel.capabilities.feature import Feature
 from markway.kernel.capabilities.network import LEFT, NEAR, RIGHT, tcp, udp
 from markway.kernel.capabilities.programs import load_module, need
 from markway.kernel.netlink import CREATE, Message, Netlink, attribute, nested, text
+from markway.kernel.nflog import Log
 
 if TYPE_CHECKING:
     from markway.kernel.capabilities.network import Network
@@ -180,6 +181,14 @@ def _events(network: Network) -> bool:
         return network.passes() and _received(watcher)
 
 
+def _log(network: Network) -> bool:
+    network.chain("forward", "udp dport 9 meta mark set 7 log group 77 snaplen 0")
+    with netns.enter(network.middle):
+        log = Log(77)
+    with log:
+        return network.passes(9) and network.passes(10) and list(log.marks()) == [7]
+
+
 _SERVICE = struct.Struct("=H2x4s2s2xI16sII4s")  # ip_vs_service_user in linux/ip_vs.h
 _DESTINATION = struct.Struct("=4s2s2xIiII")  # ip_vs_dest_user
 _ADD, _ADD_DESTINATION = 1152 + 2, 1152 + 7
@@ -273,6 +282,13 @@ FEATURES = (
         "a packet is dropped before routing, its neighbour is not",
         "the prerouting hook",
         _netdev,
+    ),
+    Feature(
+        "nft_log",
+        "nft log to a group (NFLOG)",
+        "one packet's mark is told to a listener, its neighbour's is not",
+        "active checks alone find dead servers",
+        _log,
     ),
     Feature("ct_events", "connection events", "a new flow is told to a listener", "dumps at intervals", _events),
     Feature(
