@@ -43,6 +43,8 @@ def service_fragment(service: Service, registry: Registry, marks: Field, weights
         _slots(elements, service, among, pool, registry.blocks[pool.name])
         _targets(elements, service, among, pool)
     elements["traffic"] = {server.mark: "" for server in among}
+    if service.check and service.check.passive:
+        elements["passive"] = {server.mark: "" for server in among}
     if queued:
         elements["undecided"] = {hexed(tag): ""}
     _listeners(elements, service)
