@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from markway.balance.feedback import effective
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
-    from markway.config.model import Backend, Service
-
-FINENESS = 100
-"""A configured weight of 1 is worth this much here, so that load can take a part of it away."""
+    from markway.config.model import Backend, Config, Service
 
 Weights: TypeAlias = "Mapping[str, Mapping[str, int]]"
 """By service and backend; a service that is not in it has the weights of the file."""
@@ -58,7 +57,7 @@ States: TypeAlias = "Mapping[str, BackendState]"
 
 
 def weights(service: Service, states: States) -> dict[str, int] | None:
-    """The weights of a service's backends now, in `FINENESS` parts; None if they are those of the file."""
+    """The weights of a service's backends now, in `SCALE`-ths; None if they are those of the file."""
     found = {backend.name: states.get(f"{service.name}/{backend.name}", UNTOUCHED) for backend in service.backends}
     if all(state == UNTOUCHED for state in found.values()):
         return None
@@ -72,8 +71,12 @@ def all_weights(services: Iterable[Service], states: States) -> dict[str, dict[s
     return {service.name: found for service in services if (found := weights(service, states)) is not None}
 
 
+def unproved(config: Config, known: Container[str]) -> dict[str, BackendState]:
+    """Backends that nobody has asked yet, of services that are checked: they get no connection before that."""
+    names = (f"{service.name}/{b.name}" for service in config.services if service.check for b in service.backends)
+    return {name: BackendState(up=False) for name in names if name not in known}
+
+
 def _weight(backend: Backend, state: BackendState) -> int:
     configured = backend.weight if state.weight is None else state.weight
-    if not state.takes or not configured:
-        return 0
-    return max(round(configured * FINENESS * state.factor * state.ramp), 1)
+    return effective(configured, state.factor, state.ramp) if state.takes else 0

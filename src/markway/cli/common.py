@@ -61,7 +61,7 @@ def load(path: Path, *, as_json: bool = False) -> Loaded:
     from markway.config.problems import ConfigError
 
     try:
-        return load_sources(_sources(path))
+        return load_sources(sources(path))
     except ConfigError as error:
         if as_json:
             import json
@@ -75,7 +75,8 @@ def load(path: Path, *, as_json: bool = False) -> Loaded:
         raise typer.Exit(1) from None
 
 
-def _sources(path: Path) -> list[Source]:
+def sources(path: Path) -> list[Source]:
+    """The files of a configuration, read; ends the command if they cannot be."""
     from markway.config.load import LARGEST_FILE, Source
 
     try:

@@ -1,0 +1,368 @@
+"""The running daemon: what happens to backends in, weights in the kernel out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from markway.apply.store import BusyError, StoreError
+from markway.apply.transaction import ApplyError
+from markway.balance.state import Hold, unproved
+from markway.config.problems import ConfigError
+from markway.director.enforcer import Enforcer, ForeignError
+from markway.director.events import Event, Events
+from markway.director.farm import Farm
+from markway.director.loads import Loads
+from markway.director.orphans import Orphans, remove
+from markway.director.watchers import Checker, LoadReader
+from markway.kernel.netlink import NetlinkError
+from markway.kernel.nft import NftError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from markway.apply.store import Store
+    from markway.config.load import Loaded
+    from markway.config.model import Config, Protocol
+    from markway.director.events import Noted
+    from markway.director.model import Outcome
+
+T = TypeVar("T")
+
+KERNEL_ERRORS = (ApplyError, BusyError, StoreError, NetlinkError, NftError, ConfigError)
+"""What can go wrong between the daemon and the machine."""
+
+_LOOK = 1.0
+"""Seconds between two looks at whether the kernel still holds the program, and at how many flows a drain has left."""
+
+_RETRY = 2.0
+"""Seconds after which a write that failed is tried again."""
+
+
+class NoSuchBackendError(LookupError):
+    """No service has a backend of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long the last changes of weights took, in seconds: until the kernel had them, and the kernel's own part."""
+
+    whole: float = 0.0
+    kernel: float = 0.0
+
+
+class Director:
+    """Keeps the program true while backends fail, recover, drain and load up. Runs on one event loop."""
+
+    def __init__(self, store: Store, tell: Callable[[Noted], None]) -> None:
+        """Prepare; nothing is touched before `begin`.
+
+        Args:
+            store: the state folder of this network namespace.
+            tell: is called with every event, as to log it.
+        """
+        self.store = store
+        self.events = Events(time.time, tell)
+        self.farm = Farm()
+        self.latency = Latency()
+        self._enforcer = Enforcer(store)
+        self._thread = ThreadPoolExecutor(1, "kernel")
+        self._loads = Loads()
+        self._orphans = Orphans()
+        self._checkers: dict[str, Checker] = {}
+        self._readers: dict[str, LoadReader] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._ramp_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def now(self) -> float:
+        """The daemon's clock: seconds of the event loop."""
+        return asyncio.get_running_loop().time()
+
+    async def begin(self, at_start: Callable[[], Loaded]) -> None:
+        """Take over what is in force, or bring a configuration into force where nothing is.
+
+        Args:
+            at_start: reads the configuration to begin with; asked only when the kernel holds no program.
+
+        Raises:
+            ConfigError: there is no usable configuration at all.
+            ApplyError, StoreError: the machine does not let us.
+        """
+        config = await self.in_kernel(self._enforcer.take_over)
+        if config is None or not self._enforcer.in_force:
+            config = await self._first(config, at_start)
+        else:
+            self._adopt(config)
+            self._note(Event("start", f"took over {_count(config)}, which are in force"))
+        await self._flush()
+        for loop in (self._write_when_dirty, self._guard, self._watch_drains):
+            self._tasks.append(asyncio.create_task(loop()))
+
+    async def _first(self, config: Config | None, at_start: Callable[[], Loaded]) -> Config:
+        """Nothing is in force: the file is applied, with no backend up that no check has found so."""
+        try:
+            loaded = at_start()
+        except ConfigError as error:
+            if config is None:
+                raise
+            self._note(Event("error", f"the file cannot be used, so the configuration of before is: {error}"))
+            loaded = await self.in_kernel(self._enforcer.remembered)
+        self.farm.adopt(loaded.config, self.store.states(), lambda _: False, self.now)
+        await self.in_kernel(self._enforcer.apply, loaded, self.farm.states(), "start")
+        self._note(Event("start", f"brought {_count(loaded.config)} into force"))
+        self._watch(loaded.config)
+        return loaded.config
+
+    async def end(self) -> None:
+        """Stop watching; what is in force stays."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for checker in self._checkers.values():
+            checker.stop()
+        for reader in self._readers.values():
+            reader.stop()
+        if self._ramp_timer:
+            self._ramp_timer.cancel()
+        await self._loads.close()
+        self._note(Event("stop", "stopped; what is in force stays"))
+        self._thread.shutdown()
+        self._enforcer.close()
+
+    # What operators ask for.
+
+    async def apply(self, loaded: Loaded, why: str) -> bool:
+        """Bring a configuration into force; whether that changed anything.
+
+        Raises:
+            ApplyError, BusyError, StoreError: the machine does not let us; what was in force still is.
+            MarksError: the mask is too small.
+        """
+        async with self._writing:
+            states = {**self.farm.states(), **unproved(loaded.config, self.farm.members)}
+            changes = await self.in_kernel(self._enforcer.apply, loaded, states, why)
+            self._adopt(loaded.config)
+        if changes:
+            self._note(Event("apply", f"{why}: {_count(loaded.config)} in force"))
+        await self._flush()
+        return bool(changes)
+
+    async def adopt(self) -> bool:
+        """Take over what another command has brought into force; whether there was anything."""
+        async with self._writing:
+            if await self.in_kernel(self._enforcer.current):
+                return False
+            config = await self.in_kernel(self._enforcer.take_over)
+            if config is None:
+                return False
+            self._adopt(config)
+        self._note(Event("apply", f"another command applied a configuration: {_count(config)} in force"))
+        await self._flush()
+        return True
+
+    async def hold(self, names: Iterable[str], hold: Hold, *, deadline: float | None = None, cut: bool = False) -> None:
+        """Drain, disable or enable backends.
+
+        Args:
+            names: as `service/backend`.
+            hold: what is wanted of them.
+            deadline: seconds after which a drain ends, also with connections left.
+            cut: whether what is left is cut then; or at once, when backends are disabled.
+
+        Raises:
+            NoSuchBackendError: one of the names is unknown; nothing was done.
+        """
+        for name in self._known(names):
+            self._note_all(self.farm.held(name, hold, self.now, deadline=deadline, cut=cut))
+            if cut and hold is Hold.DISABLE:
+                self._orphans.cut(name)
+        await self._flush()
+
+    async def weigh(self, name: str, weight: int | None) -> None:
+        """Give a backend another weight than the file's, or (None) the file's again.
+
+        Raises:
+            NoSuchBackendError: the name is unknown.
+        """
+        for known in self._known([name]):
+            self._note_all(self.farm.weighed(known, weight))
+        await self._flush()
+
+    def _known(self, names: Iterable[str]) -> list[str]:
+        wanted = list(names)
+        for name in wanted:
+            if name not in self.farm.members:
+                raise NoSuchBackendError(name)
+        return wanted
+
+    # What happens.
+
+    def suspect(self, mark: int) -> None:
+        """The kernel has seen a sign that the backend with this mark died: ask it now."""
+        name = self.marks.get(mark)
+        checker = self._checkers.get(name) if name else None
+        if checker is not None:
+            checker.hurry()
+
+    @property
+    def marks(self) -> Mapping[int, str]:
+        """Backends of the program in force by mark."""
+        return self._enforcer.marks
+
+    def _checked(self, name: str, outcome: Outcome) -> None:
+        was_up = self.farm.members[name].health.up
+        self._note_all(self.farm.checked(name, outcome, self.now))
+        member = self.farm.members[name]
+        if was_up and not member.health.up:
+            self._orphans.died(self.farm.services[member.service], name)
+        self._changed()
+
+    def _loaded(self, service: str, readings: Mapping[str, float | None]) -> None:
+        self._note_all(self.farm.loaded(service, readings, self.now))
+        self._changed()
+
+    def _ramped(self) -> None:
+        self._ramp_timer = None
+        self.farm.ramped(self.now)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.farm.dirty:
+            self._wake.set()
+        if self._ramp_timer is None and (when := self.farm.next_ramp(self.now)) is not None:
+            self._ramp_timer = asyncio.get_running_loop().call_at(when, self._ramped)
+
+    def _adopt(self, config: Config) -> None:
+        """Watch the backends of a configuration that is in force."""
+        serving = self._enforcer.serving()
+        self._orphans.removed(self.farm, config, self.marks)
+        self.farm.adopt(config, self.store.states(), serving.__contains__, self.now)
+        self._watch(config)
+
+    def _watch(self, config: Config) -> None:
+        checked = {f"{s.name}/{b.name}" for s in config.services if s.check for b in s.backends}
+        loaded = {s.name for s in config.services if s.load}
+        for name in self._checkers.keys() - checked:
+            self._checkers.pop(name).stop()
+        for name in self._readers.keys() - loaded:
+            self._readers.pop(name).stop()
+        for name in sorted(checked - self._checkers.keys()):
+            self._checkers[name] = Checker(self.farm, name, self._checked, random.random)
+        for name in sorted(loaded - self._readers.keys()):
+            self._readers[name] = LoadReader(self.farm, name, self._loads, self._loaded)
+
+    # What goes on all the time.
+
+    async def _write_when_dirty(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Bring into force what has changed; what comes meanwhile goes with the next."""
+        async with self._writing:
+            dirty, self.farm.dirty = self.farm.dirty, set()
+            if dirty:
+                await self._write(dirty)
+            if orphans := self._orphans.take(self.marks):
+                await self._cut(orphans)
+
+    async def _cut(self, orphans: Mapping[int, tuple[str, frozenset[Protocol]]]) -> None:
+        try:
+            self._note_all(await self.in_kernel(remove, self._enforcer, orphans))
+        except NetlinkError as error:
+            self._note(Event("error", f"flows of dead backends could not be removed: {error.strerror}"))
+
+    async def _write(self, dirty: set[str]) -> None:
+        begun = time.perf_counter()
+        try:
+            written = await self.in_kernel(self._enforcer.reweigh, self.farm.weights(dirty), self.farm.states())
+        except KERNEL_ERRORS as error:
+            self._note(Event("error", f"the weights could not be changed: {error}"))
+            self.farm.dirty |= dirty
+            asyncio.get_running_loop().call_later(_RETRY, self._wake.set)
+            return
+        if written.foreign:
+            self.farm.dirty |= dirty
+            asyncio.get_running_loop().call_soon(self._adopt_soon)
+        elif written.changed:
+            self.latency = Latency(time.perf_counter() - begun, written.seconds)
+
+    def _adopt_soon(self) -> None:
+        task = asyncio.create_task(self._try_to_adopt())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _try_to_adopt(self) -> None:
+        try:
+            await self.adopt()
+        except KERNEL_ERRORS as error:
+            self._note(Event("error", f"what is in force could not be taken over: {error}"))
+
+    async def _guard(self) -> None:
+        """Keep the kernel true to the program, whoever else writes to it."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                async with self._writing:
+                    why = await self.in_kernel(self._enforcer.mended, self.farm.states())
+            except ForeignError:
+                await self._try_to_adopt()
+            except KERNEL_ERRORS as error:
+                self._note(Event("error", f"the program could not be mended: {error}"))
+            else:
+                if why:
+                    self._note(Event("mended", f"{why}: written again"))
+
+    async def _watch_drains(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            draining = [m.name for m in self.farm.members.values() if m.drain and not m.drain.ended]
+            if draining:
+                with suppress(NetlinkError):
+                    await self._count(draining)
+
+    async def _count(self, draining: list[str]) -> None:
+        flows = await self.in_kernel(self._enforcer.flows)
+        by_name = {name: flows[mark] for mark, name in self.marks.items()}
+        left = {name: by_name.get(name, 0) for name in draining}
+        for event, cut in list(self.farm.counted(left, self.now)):
+            self._note(event)
+            if cut:
+                self._orphans.cut(event.name)
+        await self._flush()
+
+    async def in_kernel(self, work: Callable[..., T], *args: object) -> T:
+        """Do something in the thread that talks to the kernel; one thing at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    @property
+    def enforcer(self) -> Enforcer:
+        """The hand on the kernel, for `in_kernel`."""
+        return self._enforcer
+
+    @property
+    def load_reasons(self) -> dict[str, str]:
+        """Why loads cannot be read, by backend."""
+        return {f"{s}/{b}": why for s, reader in self._readers.items() for b, why in reader.reasons.items()}
+
+    def _note(self, event: Event) -> None:
+        self.events.note(event)
+
+    def _note_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.events.note(event)
+
+
+def _count(config: Config) -> str:
+    number = len(config.services)
+    return f"{number:,} service{'' if number == 1 else 's'}"

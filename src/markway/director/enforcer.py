@@ -1,0 +1,202 @@
+"""The daemon's hand on the kernel: one thread's work, under the lock that every command takes.
+
+Whoever has the lock and finds that another brought a program into force takes that one over first. So commands work
+beside the daemon, before it and after it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markway.apply.confirm import settle
+from markway.apply.transaction import ApplyError, present, put, verified_before
+from markway.balance.state import all_weights
+from markway.compiler import Compiled, compile_config
+from markway.config.load import load
+from markway.config.model import Config
+from markway.kernel import table
+from markway.kernel.conntrack import connections_by_mark, forget
+from markway.kernel.netlink import Netlink
+from markway.marks import Registry
+from markway.program.model import Program
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Mapping
+
+    from markway.apply.store import Store
+    from markway.apply.transaction import Present
+    from markway.balance.state import BackendState
+    from markway.config.load import Loaded
+    from markway.config.model import Protocol
+    from markway.program.diff import Changes
+
+_PATIENCE = 30.0
+"""Seconds to wait for a command that holds the lock."""
+
+_IDLE_SHARE = 20
+"""Looking for damage may take this part of the time at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of a write: seconds that the kernel's part took, and whether somebody else's program came first."""
+
+    changed: bool
+    seconds: float
+    foreign: bool
+
+
+class Enforcer:
+    """Keeps the program of a configuration in force. Not to be used by two threads at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._netlink = Netlink()
+        self._now: Present | None = None
+        self._look_again = 0.0
+        self._marks: dict[int, str] = {}
+        self._marks_of: Registry | None = None
+        self.compiled = Compiled(Config(), Registry(), Program())
+
+    def close(self) -> None:
+        """Let the kernel go; what is in force stays."""
+        self._netlink.close()
+
+    def take_over(self) -> Config | None:
+        """Learn what is in force, from the kernel and the log; None if no configuration was ever applied.
+
+        Raises:
+            StoreError: the state folder is broken.
+            ConfigError: the configuration that is in force is none for this version.
+        """
+        with self._store.locked(_PATIENCE):
+            settle(self._store, self._netlink)
+            return self._take_over()
+
+    def _take_over(self) -> Config | None:
+        self._now = present(self._store, self._netlink)
+        if not self._now.config:
+            return None
+        config = load(self._store.config(self._now.config)).config
+        states = self._store.states()
+        self.compiled = compile_config(config, self._store.registry(), weights=all_weights(config.services, states))
+        return config
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the kernel holds what the log says."""
+        return self._now is not None and self._now.program is not None
+
+    def serving(self) -> frozenset[str]:
+        """Backends that the program in force believes to be up, by `service/backend`."""
+        program = self._now.program if self._now else None
+        entries = program.services if program else ()
+        return frozenset(f"{entry.name}/{b.name}" for entry in entries for b in entry.backends if b.weight)
+
+    def apply(self, loaded: Loaded, states: Mapping[str, BackendState], why: str) -> Changes:
+        """Bring a configuration into force.
+
+        Raises:
+            ApplyError: the kernel refused.
+            MarksError: the mask is too small.
+        """
+        with self._store.locked(_PATIENCE):
+            settle(self._store, self._netlink)
+            self._now = present(self._store, self._netlink)
+            digest = self._store.keep_config(loaded.sources)
+            config = loaded.config
+            weights = all_weights(config.services, states)
+            compiled = compile_config(config, self._store.registry(), weights=weights)
+            return self._put(compiled, digest, why, states)
+
+    def reweigh(self, weights: Mapping[str, Mapping[str, int] | None], states: Mapping[str, BackendState]) -> Written:
+        """Bring new weights of some services into force; a service without any has the file's.
+
+        Does nothing if somebody else has changed the program meanwhile: then `foreign` is true, and `take_over` comes
+        first.
+
+        Raises:
+            ApplyError: the kernel refused.
+        """
+        with self._store.locked(_PATIENCE):
+            if self._now is None or table.program_id(self._netlink) != self._now.marker:
+                return Written(changed=False, seconds=0.0, foreign=True)
+            all_of = {**self.compiled.weights}
+            for name, found in weights.items():
+                if found is None:
+                    all_of.pop(name, None)
+                else:
+                    all_of[name] = found
+            compiled = compile_config(self.compiled.config, self.compiled.registry, self.compiled, all_of)
+            begun = time.perf_counter()
+            changes = self._put(compiled, self._now.config, "weights", states)
+            return Written(bool(changes), time.perf_counter() - begun, foreign=False)
+
+    def _put(self, compiled: Compiled, digest: str, why: str, states: Mapping[str, BackendState]) -> Changes:
+        if self._now is None:
+            raise ApplyError("nothing is known of the kernel yet")
+        if compiled.registry is not self.compiled.registry:
+            self._store.keep_registry(compiled.registry)
+        done = put(self._store, self._netlink, self._now, compiled.program, config=digest, why=why)
+        self._now, self.compiled = done.now, compiled
+        self._store.keep_states(states)
+        return done.changes
+
+    def mended(self, states: Mapping[str, BackendState]) -> str | None:
+        """Look whether the kernel still holds the program, and write it again if not; why, if it did.
+
+        Costs next to nothing while nobody writes to nftables.
+
+        Raises:
+            ForeignError: another program is in force; `take_over` it.
+        """
+        if self._now is None or self._now.marker is None or verified_before(self._store, self._netlink, self._now):
+            return None
+        begun = time.monotonic()
+        if begun < self._look_again:
+            return None
+        with self._store.locked(_PATIENCE):
+            settle(self._store, self._netlink)
+            marker = table.program_id(self._netlink)
+            found = present(self._store, self._netlink)
+            if marker is not None and marker != self._now.marker and found.damage is None:
+                raise ForeignError
+            self._look_again = time.monotonic() + _IDLE_SHARE * (time.monotonic() - begun)
+            if found.program is not None:
+                return None
+            digest, self._now = self._now.config, found
+            self._put(self.compiled, digest, "mended", states)
+            return found.damage or "the table was gone"
+
+    def current(self) -> bool:
+        """Whether the program in force is still the one that was taken over or written here."""
+        return self._now is not None and table.program_id(self._netlink) == self._now.marker
+
+    def remembered(self) -> Loaded:
+        """The configuration that was applied last, also if the kernel has forgotten it since."""
+        digest = self._now.config if self._now else ""
+        return load(self._store.config(digest))
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """Backends by mark."""
+        if self._marks_of is not self.compiled.registry:
+            entries = self.compiled.program.services
+            self._marks = {b.mark: f"{entry.name}/{b.name}" for entry in entries for b in entry.backends}
+            self._marks_of = self.compiled.registry
+        return self._marks
+
+    def forget(self, marks: Iterable[int], protocols: Iterable[Protocol]) -> int:
+        """Remove the flows of these marks and protocols from the connection table; how many."""
+        return forget(self._netlink, self.compiled.marks.mask, set(marks), set(protocols))
+
+    def flows(self) -> Counter[int]:
+        """Open connections by mark."""
+        return connections_by_mark(self._netlink, self.compiled.marks.mask)
+
+
+class ForeignError(Exception):
+    """Somebody else brought another program into force."""
