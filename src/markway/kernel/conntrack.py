@@ -27,9 +27,14 @@ def connections_by_mark(netlink: Netlink, mask: int) -> Counter[int]:
     for data in netlink.dump(_GET, 0):
         parts = attributes(data)
         mark = int.from_bytes(parts.get(_MARK, b"")) & mask
-        if mark and _state(parts) not in _CLOSED:
+        if mark and not is_closed(parts):
             counts[mark] += 1
     return counts
+
+
+def is_closed(parts: Attributes) -> bool:
+    """Whether an entry's attributes are those of a TCP connection that only waits to be forgotten."""
+    return _state(parts) in _CLOSED
 
 
 def _state(parts: Attributes) -> int:

@@ -153,7 +153,7 @@ class Netlink:
                 return
             except OSError as error:
                 raise NetlinkError(error.errno, error.strerror) from error
-            for kind, payload in _messages(data):
+            for kind, payload in messages(data):
                 if kind > _BATCH_END:
                     yield payload[_FAMILY.size :]
 
@@ -180,7 +180,7 @@ class Netlink:
         """Wait for the kernel's answers; a refused batch has errors before, or in place of, its end's."""
         answered = False
         while not answered or self._pending():
-            for kind, payload in _messages(self._socket.recv(_BUFFER)):
+            for kind, payload in messages(self._socket.recv(_BUFFER)):
                 if kind == _ERROR:
                     answered = True
                     _raise(payload)
@@ -200,7 +200,7 @@ class Netlink:
         self._sequence += 1
         self._send(Message(kind, DUMP, family, payload).pack(self._sequence))
         while True:
-            for answer, data in _messages(self._socket.recv(_BUFFER)):
+            for answer, data in messages(self._socket.recv(_BUFFER)):
                 if answer == _DONE:
                     return
                 if answer == _ERROR:
@@ -215,14 +215,15 @@ class Netlink:
         """
         self._sequence += 1
         self._send(Message(kind, 0, family, payload).pack(self._sequence))
-        for answer, data in _messages(self._socket.recv(_BUFFER)):
+        for answer, data in messages(self._socket.recv(_BUFFER)):
             if answer == _ERROR:
                 _raise(data)
             return data[_FAMILY.size :]
         return b""
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and payload of every message in what one call received."""
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, at)
