@@ -16,6 +16,7 @@ from markway.balance.state import Hold, unproved
 from markway.config.problems import ConfigError
 from markway.director.enforcer import Enforcer, ForeignError
 from markway.director.events import Event, Events
+from markway.director.evidence import Evidence
 from markway.director.farm import Farm
 from markway.director.loads import Loads
 from markway.director.orphans import Orphans, remove
@@ -80,6 +81,7 @@ class Director:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._ramp_timer: asyncio.TimerHandle | None = None
+        self._evidence: Evidence | None = None
 
     @property
     def now(self) -> float:
@@ -103,6 +105,7 @@ class Director:
             self._adopt(config)
             self._note(Event("start", f"took over {_count(config)}, which are in force"))
         await self._flush()
+        self._listen()
         for loop in (self._write_when_dirty, self._guard, self._watch_drains):
             self._tasks.append(asyncio.create_task(loop()))
 
@@ -121,6 +124,15 @@ class Director:
         self._watch(loaded.config)
         return loaded.config
 
+    def _listen(self) -> None:
+        """Hear of the kernel's signs of death, unless another process does."""
+        try:
+            self._evidence = Evidence(self._enforcer.compiled.marks.mask)
+        except OSError as error:
+            self._note(Event("warning", f"no passive detection of dead backends: {error.strerror}"))
+            return
+        self._evidence.watch(self._suspect)
+
     async def end(self) -> None:
         """Stop watching; what is in force stays."""
         for task in self._tasks:
@@ -133,7 +145,10 @@ class Director:
         if self._ramp_timer:
             self._ramp_timer.cancel()
         await self._loads.close()
-        self._note(Event("stop", "stopped; what is in force stays"))
+        if self._tasks:
+            self._note(Event("stop", "stopped; what is in force stays"))
+        if self._evidence:
+            self._evidence.close()
         self._thread.shutdown()
         self._enforcer.close()
 
@@ -205,11 +220,11 @@ class Director:
 
     # What happens.
 
-    def suspect(self, mark: int) -> None:
+    def _suspect(self, mark: int) -> None:
         """The kernel has seen a sign that the backend with this mark died: ask it now."""
         name = self.marks.get(mark)
         checker = self._checkers.get(name) if name else None
-        if checker is not None:
+        if checker is not None and name and self.farm.members[name].health.up:
             checker.hurry()
 
     @property
@@ -245,6 +260,8 @@ class Director:
         serving = self._enforcer.serving()
         self._orphans.removed(self.farm, config, self.marks)
         self.farm.adopt(config, self.store.states(), serving.__contains__, self.now)
+        if self._evidence:
+            self._evidence.mask = self._enforcer.compiled.marks.mask
         self._watch(config)
 
     def _watch(self, config: Config) -> None:

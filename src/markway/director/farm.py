@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from markway.balance.feedback import Seen, next_ramp_change, ramp, step
+from markway.balance.feedback import FRESH, Seen, next_ramp, ramp, step, told
 from markway.balance.state import UNTOUCHED, BackendState, Hold, weights
 from markway.config.model import LoadKind
 from markway.director.events import Event
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from markway.config.model import Backend, Config, Service
     from markway.director.model import Outcome
 
-_FRESH = Seen()
 _OUT = {Word.DRAIN, Word.MAINT, Word.DOWN}
 
 
@@ -51,7 +50,7 @@ class Member:
     weight: int | None = None
     out: bool = False
     drain: Drain | None = None
-    seen: Seen = _FRESH
+    seen: Seen = FRESH
     reading: float | None = None
     outcome: Outcome | None = None
     ramp_begun: float | None = None
@@ -127,7 +126,7 @@ class Farm:
         known = member.health.state is not State.UNKNOWN
         rose = health.up and not member.health.up
         if rose and known and service.slow_start:
-            changed = replace(changed, ramp_begun=now, ramp=ramp(now, service.slow_start, now))
+            changed = replace(changed, ramp_begun=now, ramp=ramp(0.0, service.slow_start))
         if not health.up:
             changed = replace(changed, ramp_begun=None, ramp=1.0)
         self._put(changed)
@@ -147,12 +146,14 @@ class Farm:
         if service.load is None:
             return
         mine = {b.name: self.members[f"{service_name}/{b.name}"] for b in service.backends}
-        # An agent is listened to also by a backend that takes no connections: it is the agent that keeps it out.
-        asked = {n: m for n, m in mine.items() if service.load.kind is LoadKind.AGENT or m.state.takes}
-        worth = {n: m.backend.weight if m.weight is None else m.weight for n, m in asked.items()}
-        after = step(service.load, {n: m.seen for n, m in asked.items()}, readings, now, worth)
+        before = {name: member.seen for name, member in mine.items()}
+        if service.load.kind is LoadKind.AGENT:
+            after = told(service.load, before, readings, now)
+        else:
+            worth = {n: m.backend.weight if m.weight is None else m.weight for n, m in mine.items() if m.state.takes}
+            after = step(service.load, before, readings, now, worth)
         for name, member in mine.items():
-            seen = after.get(name, _FRESH)
+            seen = after.get(name, FRESH)
             out = seen.factor <= 0 if service.load.kind is LoadKind.AGENT else member.out
             changed = replace(member, seen=seen, reading=readings.get(name), out=out)
             self._put(changed)
@@ -208,18 +209,18 @@ class Farm:
         """Let backends that come back slowly come on."""
         for member in list(self.members.values()):
             if member.ramp_begun is not None:
-                reached = ramp(member.ramp_begun, self.services[member.service].slow_start, now)
+                reached = ramp(now - member.ramp_begun, self.services[member.service].slow_start)
                 if reached != member.ramp:
                     self._put(replace(member, ramp=reached, ramp_begun=None if reached >= 1 else member.ramp_begun))
 
     def next_ramp(self, now: float) -> float | None:
         """When `ramped` has something to do next; None if nothing comes back slowly."""
         times = (
-            next_ramp_change(member.ramp_begun, self.services[member.service].slow_start, now)
+            member.ramp_begun + next_ramp(now - member.ramp_begun, self.services[member.service].slow_start)
             for member in self.members.values()
             if member.ramp_begun is not None
         )
-        return min((when for when in times if when is not None), default=None)
+        return min(times, default=None)
 
     def states(self) -> dict[str, BackendState]:
         """What is to be remembered: every backend that is not as its file says."""
@@ -259,7 +260,7 @@ def _member(service: Service, backend: Backend, state: BackendState, in_force: b
     known = service.check is None or in_force
     health = Health.remembered(up=True, since=now) if known else Health()
     drain = Drain(now) if state.hold is Hold.DRAIN else None
-    seen = replace(_FRESH, factor=state.factor) if service.load else _FRESH
+    seen = replace(FRESH, factor=state.factor) if service.load else FRESH
     return Member(
         service.name, backend, health, hold=state.hold, weight=state.weight, out=state.out, drain=drain, seen=seen
     )
@@ -272,7 +273,7 @@ def _kept(known: Member, service: Service, backend: Backend, now: float) -> Memb
         member = replace(member, health=Health.remembered(up=True, since=now), ramp=1.0, ramp_begun=None, outcome=None)
     if service.load is None:
         agent = service.check is not None and known.word is not None
-        member = replace(member, seen=_FRESH, reading=None, out=member.out and agent)
+        member = replace(member, seen=FRESH, reading=None, out=member.out and agent)
     if not service.slow_start:
         member = replace(member, ramp=1.0, ramp_begun=None)
     return member

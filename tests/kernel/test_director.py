@@ -1,0 +1,149 @@
+"""The daemon: who is asked, who gets connections, and what survives its own end.
+
+    client1, client2 --[198.51.100.0/24]-- director --[192.168.1.0/24]-- a, b, c
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+from tests.kernel.daemon import running
+from tests.kernel.support import apply, eventually, marks, run, seen, status, write
+
+WEB = """
+[service.web]
+listen = "192.0.2.10:80/tcp"
+check = { tcp = true, every = "400ms", fast = "100ms", timeout = "300ms", rise = 2, fall = 2, jitter = 0 }
+backend.a = { address = "192.168.1.11:8080" }
+backend.b = { address = "192.168.1.12:8080" }
+backend.c = { address = "192.168.1.13:8080" }
+"""
+VIP = "192.0.2.10:80"
+
+
+def answers(lab, count=30):
+    tally = lab.fetch(VIP, count)
+    assert not tally.failed
+    return dict(tally.answers)
+
+
+def test_a_dead_backend_gets_nothing_and_a_revived_one_its_share(lab):
+    net = lab(WEB)
+    with running(net, WEB) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        net.stop("b")
+        assert "refused" in daemon.wait("down", "web/b")["text"]
+        eventually(lambda: "b" not in answers(net))
+        assert answers(net) == {"a": 15, "c": 15}
+        net.start("b")
+        daemon.wait("up", "web/b", 2)
+        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+
+
+def test_none_is_believed_up_before_it_was_asked(lab):
+    net = lab(WEB)
+    net.stop("a")
+    with running(net, WEB) as daemon:
+        daemon.wait("up", "web/b")
+        daemon.wait("up", "web/c")
+        daemon.wait("down", "web/a")
+        eventually(lambda: answers(net) == {"b": 15, "c": 15})
+        assert seen(net, "web")["backends"]["a"]["connections"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_its_end_ends_nothing_and_the_next_takes_over_without_a_change(lab, number):
+    net = lab(WEB)
+    with running(net, WEB) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        net.stop("b")
+        daemon.wait("down", "web/b")
+        eventually(lambda: "b" not in answers(net))
+        before = status(net)["program"]
+        daemon.end(number)
+    assert answers(net) == {"a": 15, "c": 15}
+    assert status(net)["program"] == before
+    with running(net, WEB) as daemon:
+        daemon.wait("down", "web/b")
+        assert status(net)["program"] == before
+        assert answers(net) == {"a": 15, "c": 15}
+        assert not daemon.seen("up")
+
+
+def test_it_takes_over_what_another_command_applied(lab):
+    net = lab(WEB)
+    two = WEB.replace('backend.c = { address = "192.168.1.13:8080" }', "")
+    with running(net, WEB) as daemon:
+        daemon.wait("up", "web/c")
+        apply(net, two)
+        daemon.wait("apply")
+        eventually(lambda: answers(net) == {"a": 15, "b": 15})
+        net.stop("a")
+        daemon.wait("down", "web/a")
+        eventually(lambda: answers(net) == {"b": 30})
+        run(net, "rollback")
+        daemon.wait("apply", count=2)
+        eventually(lambda: answers(net) == {"b": 15, "c": 15})
+
+
+def test_it_applies_the_file_again_on_hangup_and_keeps_what_is_if_it_is_wrong(lab):
+    net = lab(WEB)
+    with running(net, WEB) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        write(net, WEB.replace("192.168.1.12:8080", "192.168.1.12:8080:"))
+        daemon.send(signal.SIGHUP)
+        assert "markway.toml:6" in daemon.wait("error")["text"]
+        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        write(net, WEB.replace(':8080" }', ':8080", weight = 4 }', 1))
+        daemon.send(signal.SIGHUP)
+        daemon.wait("apply")
+        eventually(lambda: answers(net) == {"a": 20, "b": 5, "c": 5})
+
+
+def test_it_mends_what_somebody_else_broke(lab):
+    net = lab(WEB)
+    with running(net, WEB) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        held = marks(net, "web")
+        net.nft("flush chain inet markway slot")
+        daemon.wait("mended")
+        assert answers(net) == {"a": 10, "b": 10, "c": 10}
+        net.nft("flush ruleset")
+        daemon.wait("mended", count=2)
+        assert answers(net) == {"a": 10, "b": 10, "c": 10}
+        assert marks(net, "web") == held
+
+
+def test_without_a_program_and_with_a_broken_file_it_says_why_and_ends(lab):
+    net = lab(WEB)
+    path = write(net, WEB.replace("tcp = true", "tcp = false"))
+    done = net.director.run(sys.executable, "-m", "markway", "run", path, check=False)
+    assert done.returncode == 1
+    assert "markway.toml:4:11: service.web.check.tcp: expected true" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+PASSIVE = WEB.replace('every = "400ms"', 'every = "30s"').replace("rise = 2, fall = 2", "fall = 2")
+
+
+def test_a_sign_from_the_kernel_makes_it_ask_at_once(lab):
+    """Checks come every half minute; the backend's death is found out by the connections that it refuses."""
+    net = lab(PASSIVE)
+    with running(net, PASSIVE) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        net.stop("b")
+        assert net.fetch(VIP, 3).failed == 1
+        daemon.wait("down", "web/b")
+        eventually(lambda: answers(net) == {"a": 15, "c": 15})
