@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markway.compiler.asking import UNDECIDED
 from markway.compiler.names import CONNTRACK, GONE, IP, UP, Family, hexed, refusal_chain, service_chain
-from markway.config.model import Schedule
+from markway.config.model import Protocol, Refusal, Schedule
 from markway.program.nft import (
     And,
     Assign,
@@ -39,6 +39,12 @@ SOURCES = 65536
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 _FORGOTTEN = 60
 _RETURN = Written("return")
+
+_FORGOTTEN_FLOW: Rule = (
+    Match(And(Term("tcp flags"), Term("(fin | syn | rst | ack)")), "!=", Term("syn")),
+    Written(f"goto {refusal_chain(Refusal.RESET)}"),
+)
+"""A TCP connection that was cut goes on: its packet would be given to a backend that knows nothing of it."""
 
 
 def choice(service: Service, pool: Pool, offset: int, tag: int, *, limited: bool, answer: Assign | None) -> Chain:
@@ -146,7 +152,8 @@ def _source(family: Family, prefix: int) -> Term | And:
 def limits(service: Service, families: tuple[Family, ...]) -> Chain | None:
     """A chain that ends in the refusal for a connection that the service will not have."""
     refuse = Written(f"goto {refusal_chain(service.refuse)}")
-    rules: list[Rule] = []
+    cut = service.cut_orphans and any(listener.protocol is Protocol.TCP for listener in service.listeners)
+    rules: list[Rule] = [_FORGOTTEN_FLOW] if cut else []
     for family in families:
         source = Term(f"{family.name} saddr")
         denied, allowed = _networks(service.deny, family), _networks(service.allow, family)

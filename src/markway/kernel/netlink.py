@@ -22,6 +22,7 @@ NESTED = 0x8000
 
 _HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct("!BBH")
+_ANSWER = struct.Struct("=i8xI4x")  # an error's code, and of the message that it answers the sequence number
 _ERROR, _DONE = 2, 3
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NETFILTER = 12
@@ -135,6 +136,28 @@ class Netlink:
         self._sequence += 1
         self._send(replace(message, flags=message.flags | ACK).pack(self._sequence))
         self._acknowledged()
+
+    def attempt(self, requests: Sequence[Message]) -> list[int]:
+        """Have the kernel carry out messages one by one, whatever becomes of the others; the errors there were.
+
+        Raises:
+            NetlinkError: they could not be sent.
+        """
+        if not requests:
+            return []
+        *others, last = requests
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        acknowledged = (*others, replace(last, flags=last.flags | ACK))
+        self._send(b"".join(message.pack(first + index) for index, message in enumerate(acknowledged)))
+        errors = []
+        while True:
+            for kind, payload in messages(self._socket.recv(_BUFFER)):
+                if kind == _ERROR:
+                    code, sequence = _ANSWER.unpack_from(payload)
+                    errors += [-code] if code else []
+                    if sequence == self._sequence:
+                        return errors
 
     def fileno(self) -> int:
         """The socket's descriptor, to wait for what comes unasked."""
