@@ -30,19 +30,24 @@ def answers(lab, count=30):
     return dict(tally.answers)
 
 
+def given(lab, count=30):
+    """Who answers, while that may still change: a connection may meet the backend that just died."""
+    return dict(lab.fetch(VIP, count).answers)
+
+
 def test_a_dead_backend_gets_nothing_and_a_revived_one_its_share(lab):
     net = lab(WEB)
     with running(net, WEB) as daemon:
         for name in "abc":
             daemon.wait("up", f"web/{name}")
-        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
         net.stop("b")
         assert "refused" in daemon.wait("down", "web/b")["text"]
-        eventually(lambda: "b" not in answers(net))
+        eventually(lambda: sum(given(net).values()) == 30)
         assert answers(net) == {"a": 15, "c": 15}
         net.start("b")
         daemon.wait("up", "web/b", 2)
-        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
 
 
 def test_none_is_believed_up_before_it_was_asked(lab):
@@ -52,7 +57,7 @@ def test_none_is_believed_up_before_it_was_asked(lab):
         daemon.wait("up", "web/b")
         daemon.wait("up", "web/c")
         daemon.wait("down", "web/a")
-        eventually(lambda: answers(net) == {"b": 15, "c": 15})
+        eventually(lambda: given(net) == {"b": 15, "c": 15})
         assert seen(net, "web")["backends"]["a"]["connections"] == 0
 
 
@@ -62,10 +67,10 @@ def test_its_end_ends_nothing_and_the_next_takes_over_without_a_change(lab, numb
     with running(net, WEB) as daemon:
         for name in "abc":
             daemon.wait("up", f"web/{name}")
-        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
         net.stop("b")
         daemon.wait("down", "web/b")
-        eventually(lambda: "b" not in answers(net))
+        eventually(lambda: sum(given(net).values()) == 30)
         before = status(net)["program"]
         daemon.end(number)
     assert answers(net) == {"a": 15, "c": 15}
@@ -84,13 +89,13 @@ def test_it_takes_over_what_another_command_applied(lab):
         daemon.wait("up", "web/c")
         apply(net, two)
         daemon.wait("apply")
-        eventually(lambda: answers(net) == {"a": 15, "b": 15})
+        eventually(lambda: given(net) == {"a": 15, "b": 15})
         net.stop("a")
         daemon.wait("down", "web/a")
-        eventually(lambda: answers(net) == {"b": 30})
+        eventually(lambda: given(net) == {"b": 30})
         run(net, "rollback")
         daemon.wait("apply", count=2)
-        eventually(lambda: answers(net) == {"b": 15, "c": 15})
+        eventually(lambda: given(net) == {"b": 15, "c": 15})
 
 
 def test_it_applies_the_file_again_on_hangup_and_keeps_what_is_if_it_is_wrong(lab):
@@ -101,11 +106,11 @@ def test_it_applies_the_file_again_on_hangup_and_keeps_what_is_if_it_is_wrong(la
         write(net, WEB.replace("192.168.1.12:8080", "192.168.1.12:8080:"))
         daemon.send(signal.SIGHUP)
         assert "markway.toml:6" in daemon.wait("error")["text"]
-        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
         write(net, WEB.replace(':8080" }', ':8080", weight = 4 }', 1))
         daemon.send(signal.SIGHUP)
         daemon.wait("apply")
-        eventually(lambda: answers(net) == {"a": 20, "b": 5, "c": 5})
+        eventually(lambda: given(net) == {"a": 20, "b": 5, "c": 5})
 
 
 def test_it_mends_what_somebody_else_broke(lab):
@@ -113,7 +118,7 @@ def test_it_mends_what_somebody_else_broke(lab):
     with running(net, WEB) as daemon:
         for name in "abc":
             daemon.wait("up", f"web/{name}")
-        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
         held = marks(net, "web")
         net.nft("flush chain inet markway slot")
         daemon.wait("mended")
@@ -142,8 +147,8 @@ def test_a_sign_from_the_kernel_makes_it_ask_at_once(lab):
     with running(net, PASSIVE) as daemon:
         for name in "abc":
             daemon.wait("up", f"web/{name}")
-        eventually(lambda: answers(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
         net.stop("b")
         assert net.fetch(VIP, 3).failed == 1
         daemon.wait("down", "web/b")
-        eventually(lambda: answers(net) == {"a": 15, "c": 15})
+        eventually(lambda: given(net) == {"a": 15, "c": 15})
