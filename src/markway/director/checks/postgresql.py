@@ -36,10 +36,9 @@ async def ask(check: Check, target: Target) -> Outcome:
         wire = Wire(link)
         await wire.start(check.user or _NOBODY, check.database or check.user or _NOBODY)
         try:
+            asked = await wire.question()
             if check.user:
-                await _log_in(wire, check.user, secret)
-            else:
-                await wire.receive()
+                await _log_in(wire, check.user, secret, asked)
         except ServerError as error:
             if check.user or not error.code.startswith(_KNOWN_BY_NAME):
                 raise
@@ -85,17 +84,19 @@ class Wire:
             raise ServerError(payload)
         return letter, payload
 
-
-async def _log_in(wire: Wire, user: str, secret: str) -> None:
-    """Answer whatever the server asks until it is ready for a query."""
-    scram = Scram("", secret)  # the server has the name already
-    while True:
-        letter, payload = await wire.receive()
-        if letter == b"Z":
-            return
+    async def question(self) -> bytes:
+        """The payload of an Authentication message, the first that any server sends; errors as `receive`."""
+        letter, payload = await self.receive()
         if letter != b"R":
-            continue  # what the session is like
-        kind, rest = int.from_bytes(payload[:4], "big"), payload[4:]
+            raise Unwell(f"not PostgreSQL: {said(letter + payload)}")
+        return payload
+
+
+async def _log_in(wire: Wire, user: str, secret: str, asked: bytes) -> None:
+    """Answer whatever the server asks, and wait until it is ready for a query."""
+    scram = Scram("", secret)  # the server has the name already
+    while (kind := int.from_bytes(asked[:4], "big")) != _GRANTED:
+        rest = asked[4:]
         if kind == _CLEARTEXT:
             await wire.send(b"p", secret.encode() + b"\0")
         elif kind == _MD5:
@@ -107,8 +108,11 @@ async def _log_in(wire: Wire, user: str, secret: str) -> None:
             await wire.send(b"p", scram.final(rest))
         elif kind == _SASL_FINAL:
             scram.check(rest)
-        elif kind != _GRANTED:
+        else:
             raise Unwell(f"PostgreSQL asks for a login of kind {kind}, which is not known here")
+        asked = await wire.question()
+    while (await wire.receive())[0] != b"Z":
+        pass  # what the session is like
 
 
 def md5(user: str, secret: str, salt: bytes) -> bytes:
