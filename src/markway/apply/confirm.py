@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from markway.apply.store import Pending, boot_clock
-from markway.apply.transaction import Present, empty_program, present, put
+from markway.apply.transaction import ApplyError, Present, empty_program, present, put
 from markway.balance.state import all_weights
 from markway.compiler import compile_config
 from markway.config.load import load
@@ -25,9 +25,22 @@ class NothingToUndoError(RuntimeError):
     """There is no earlier program."""
 
 
+class AwaitedError(ApplyError):
+    """The apply before this one awaits its confirmation."""
+
+
+class NothingAwaitedError(RuntimeError):
+    """No apply awaits its confirmation, or it is too late for that."""
+
+
+def await_confirmation(store: Store, now: Present, program: Program, seconds: float) -> None:
+    """Start the clock; whoever calls this sees to it that `settle` is called in time."""
+    store.set_pending(Pending(program.id, now.marker, boot_clock() + seconds))
+
+
 def arm(store: Store, now: Present, program: Program, seconds: float) -> None:
     """Start the clock: before the kernel changes, so that no kill can leave the change unwatched."""
-    store.set_pending(Pending(program.id, now.marker, boot_clock() + seconds))
+    await_confirmation(store, now, program, seconds)
     if child := os.fork():
         os.waitpid(child, 0)
         return
@@ -73,6 +86,30 @@ def awaited(store: Store, now: Present) -> Pending | None:
     """The confirmation that the program in force awaits; none if an apply was killed before it came into force."""
     pending = store.pending()
     return pending if pending and pending.program == now.marker else None
+
+
+def refuse_if_awaited(store: Store, now: Present) -> None:
+    """Raise AwaitedError if the program in force awaits a confirmation."""
+    if pending := awaited(store, now):
+        left = f"{max(pending.left, 0):.0f} s"
+        raise AwaitedError(
+            f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first"
+        )
+
+
+def confirmed(store: Store) -> Pending:
+    """Keep what awaits confirmation; the caller holds the lock.
+
+    Raises:
+        NothingAwaitedError: nothing does, or its time has passed.
+    """
+    pending = store.pending()
+    if pending is None:
+        raise NothingAwaitedError("nothing awaits confirmation")
+    if pending.left <= 0:
+        raise NothingAwaitedError("too late: the time for confirmation has passed and the change is being undone")
+    store.set_pending(None)
+    return pending
 
 
 def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes:

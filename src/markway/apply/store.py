@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.balance.state import BackendState, Hold
 from markway.config.load import Source
@@ -72,6 +72,13 @@ class Pending:
         return self.deadline - boot_clock()
 
 
+class Patience(NamedTuple):
+    """When a drain ends at the latest, in seconds since the epoch, and whether what is left is cut then."""
+
+    until: float
+    cut: bool
+
+
 def boot_clock() -> float:
     """Seconds since boot, suspend included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -80,9 +87,25 @@ def boot_clock() -> float:
 class Store:
     """The state folder of one network namespace."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use this folder; it is made when first written to."""
+    def __init__(self, folder: Path, *, lazy: bool = False) -> None:
+        """Use this folder; it is made when first written to.
+
+        A `lazy` store, of a process that stays, keeps in memory until `flush` what others can do without: what was
+        verified, and counts for the shares in `status`.
+        """
         self.folder = folder
+        self._lazy = lazy
+        self._kept: dict[str, Any] = {}
+
+    def flush(self) -> None:
+        """Write what a lazy store has kept in memory."""
+        kept, self._kept = self._kept, {}
+        for name, record in kept.items():
+            self._write(name, json.dumps(record), durable=False)
+
+    def forget(self) -> None:
+        """Drop what a lazy store has kept in memory, because another process knows better."""
+        self._kept.clear()
 
     @contextmanager
     def locked(self, wait: float, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -169,7 +192,7 @@ class Store:
     def set_verified(self, program: str, generation: int, digest: str) -> None:
         """Remember what the kernel looks like now."""
         record = {"program": program, "generation": generation, "digest": digest}
-        self._write("verified.json", json.dumps(record), durable=False)
+        self._keep("verified.json", record)
 
     def baseline(self) -> dict[str, dict[str, int]]:
         """Connections by service and backend when the service was last changed."""
@@ -177,7 +200,7 @@ class Store:
 
     def keep_baseline(self, counts: dict[str, dict[str, int]]) -> None:
         """Remember the same."""
-        self._write("baseline.json", json.dumps(counts), durable=False)
+        self._keep("baseline.json", counts)
 
     def keep_config(self, sources: Sequence[Source]) -> str:
         """Remember a configuration as it was written; the name by which `config` gives it back."""
@@ -207,6 +230,15 @@ class Store:
         """Remember the same; who is not in it is as the file says."""
         self._write("states.json", json.dumps({name: asdict(state) for name, state in states.items()}), durable=False)
 
+    def drains(self) -> dict[str, Patience]:
+        """Until when backends are emptied, of those drained with a deadline, by `service/backend`."""
+        return {name: Patience(*record) for name, record in (self._read("drains.json") or {}).items()}
+
+    def keep_drains(self, drains: Mapping[str, Patience]) -> None:
+        """Remember the same."""
+        if drains or (self.folder / "drains.json").exists():
+            self._write("drains.json", json.dumps(drains), durable=False)
+
     def entries(self) -> list[Entry]:
         """The log, oldest first; a line that was cut off ends it."""
         try:
@@ -234,10 +266,11 @@ class Store:
         before = "" if last is None else last.before if last.config == config else last.config
         changed: dict[str, str] = {
             owner: fragment.text
-            for owner, fragment in new.fragments.items()
-            if owner not in old.fragments or old.fragments[owner].digest != fragment.digest
+            for owner in new.differing(old)
+            if (fragment := new.fragments.get(owner)) is not None
+            and (owner not in old.fragments or old.fragments[owner].digest != fragment.digest)
         }
-        changed |= dict.fromkeys(old.fragments.keys() - new.fragments.keys(), "null")
+        changed |= {owner: "null" for owner in new.differing(old) if owner not in new.fragments}
         inner = ",".join(f"{json.dumps(owner)}:{text}" for owner, text in changed.items())
         facts = {"id": new.id, "at": at, "why": why, "config": config, "before": before}
         line = f'{json.dumps(facts)[:-1]}, "changed":{{{inner}}}}}\n'
@@ -265,12 +298,20 @@ class Store:
 
     def _read(self, name: str) -> Any:
         path = self.folder / name
+        if name in self._kept:
+            return self._kept[name]
         try:
             return json.loads(path.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} cannot be read: {error}; move it away to start afresh") from error
+
+    def _keep(self, name: str, record: Any) -> None:
+        if self._lazy:
+            self._kept[name] = record
+        else:
+            self._write(name, json.dumps(record), durable=False)
 
     def _write(self, name: str, text: str, *, durable: bool = True) -> None:
         """Replace a file whole: a reader sees the old one or the new one.

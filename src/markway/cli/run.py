@@ -18,8 +18,8 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog="In the foreground, for systemd (Type=notify; see contrib/markway.service). What is in force is "
-        "taken over as it is, whether FILE has changed or not; where nothing is, FILE is applied. SIGHUP applies FILE. Killed or "
-        "stopped, it leaves everything in force; a command or the next `run` takes over."
+        "taken over as it is, whether FILE has changed or not; where nothing is, FILE is applied. SIGHUP applies FILE. "
+        "Killed or stopped, it leaves everything in force; a command or the next `run` takes over."
     )(run)
 
 
@@ -48,7 +48,7 @@ def run(
         return load_sources(sources(file))
 
     tell = journal(log, sys.stderr, systemd="JOURNAL_STREAM" in os.environ and not sys.stderr.isatty())
-    store = Store(state_folder())
+    store = Store(state_folder(), lazy=True)
     with told():
         try:
             asyncio.run(serve(store, read, tell, beside))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from markway.marks import Field
     from markway.program.model import Fragment
 
-__all__ = ["Asking", "Compiled", "compile_config"]
+__all__ = ["Asking", "Compiled", "compile_config", "reweigh"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Compiled:
     registry: Registry
     program: Program
     weights: Weights = field(default_factory=dict)
+    asking: Asking = Asking.QUEUE
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
@@ -54,7 +55,7 @@ def compile_config(
     registry: Registry,
     before: Compiled = _NOTHING,
     weights: Weights = _AS_CONFIGURED,
-    asking: Asking = Asking.QUEUE,
+    asking: Asking | None = None,
 ) -> Compiled:
     """Compile a configuration.
 
@@ -63,11 +64,12 @@ def compile_config(
         registry: numbers and slots given so far.
         before: an earlier result; services unchanged since then are not compiled again.
         weights: of the services whose backends are not worth what the file says.
-        asking: how this kernel takes packets to the queue worker; always the same in a chain of results.
+        asking: how this kernel takes packets to the queue worker; as before, if it is not given.
 
     Raises:
         markway.marks.MarksError: the mask is too small for the file.
     """
+    asking = asking or before.asking
     known = before.services
     reweighed = {
         name for name in weights.keys() | before.weights.keys() if weights.get(name) != before.weights.get(name)
@@ -92,7 +94,25 @@ def compile_config(
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     if base is None or marks != before.marks or needs != base.needs or _room(registry) != _room(before.registry):
         fragments[""] = base_fragment(marks, needs, registry.next_offset, asking)
-    return Compiled(config, registry, Program(fragments), weights)
+    return Compiled(config, registry, Program(fragments), weights, asking)
+
+
+def reweigh(before: Compiled, changed: Mapping[str, Mapping[str, int] | None]) -> Compiled:
+    """The same configuration with other weights of some services; None for the file's. Costs what changes."""
+    weights = {**before.weights, **{name: found for name, found in changed.items() if found is not None}}
+    for name in changed:
+        if changed[name] is None:
+            weights.pop(name, None)
+    services = [before.services[name] for name in changed]
+    sizes = {pool.name: pool.size for s in services for pool in pools(s, before.registry, weights)}
+    registry = reserve(before.registry, sizes)
+    fresh = {s.name: service_fragment(s, registry, before.marks, weights) for s in services}
+    same_sets = all(item.sets.keys() == before.program.fragments[name].sets.keys() for name, item in fresh.items())
+    if not same_sets or not _same_needs(fresh, before.program) or _room(registry) != _room(before.registry):
+        return compile_config(before.config, before.registry, before, weights, before.asking)
+    following = Compiled(before.config, registry, before.program.evolved(fresh), weights, before.asking)
+    following.__dict__["services"] = before.services
+    return following
 
 
 def _same_needs(fresh: Mapping[str, Fragment], before: Program) -> bool:

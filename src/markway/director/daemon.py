@@ -7,13 +7,14 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from markway.apply.store import BusyError, StoreError
+from markway.apply.store import BusyError, Patience, StoreError
 from markway.apply.transaction import ApplyError
 from markway.balance.state import Hold, unproved
+from markway.config.model import Config
 from markway.config.problems import ConfigError
+from markway.director.answers import Answers
 from markway.director.enforcer import Enforcer, ForeignError
 from markway.director.events import Event, Events
 from markway.director.evidence import Evidence
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 
     from markway.apply.store import Store
     from markway.config.load import Loaded
-    from markway.config.model import Config, Protocol
+    from markway.config.model import Protocol
     from markway.director.events import Noted
     from markway.director.model import Outcome
+    from markway.program.diff import Changes
 
 T = TypeVar("T")
 
@@ -49,14 +51,6 @@ class NoSuchBackendError(LookupError):
     """No service has a backend of this name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long the last changes of weights took, in seconds: until the kernel had them, and the kernel's own part."""
-
-    whole: float = 0.0
-    kernel: float = 0.0
-
-
 class Director:
     """Keeps the program true while backends fail, recover, drain and load up. Runs on one event loop."""
 
@@ -70,7 +64,10 @@ class Director:
         self.store = store
         self.events = Events(time.time, tell)
         self.farm = Farm()
-        self.latency = Latency()
+        self.latency = 0.0
+        """Seconds that the last change of weights took until the kernel had it."""
+        self.answers: dict[str, Answers] = {}
+        """What checks came to, by backend."""
         self._enforcer = Enforcer(store)
         self._thread = ThreadPoolExecutor(1, "kernel")
         self._loads = Loads()
@@ -104,6 +101,8 @@ class Director:
         else:
             self._adopt(config)
             self._note(Event("start", f"took over {_count(config)}, which are in force"))
+        for name, patience in self.store.drains().items():
+            self.farm.resumed(name, patience.until - time.time(), self.now, cut=patience.cut)
         await self._flush()
         self._listen()
         for loop in (self._write_when_dirty, self._guard, self._watch_drains):
@@ -145,6 +144,8 @@ class Director:
         if self._ramp_timer:
             self._ramp_timer.cancel()
         await self._loads.close()
+        await self._remember()
+        await self.in_kernel(self._enforcer.flush)
         if self._tasks:
             self._note(Event("stop", "stopped; what is in force stays"))
         if self._evidence:
@@ -154,30 +155,34 @@ class Director:
 
     # What operators ask for.
 
-    async def apply(self, loaded: Loaded, why: str) -> bool:
-        """Bring a configuration into force; whether that changed anything.
+    async def apply(self, loaded: Loaded, why: str, confirm: float | None = None) -> Changes:
+        """Bring a configuration into force; what that changed.
+
+        Args:
+            loaded: the configuration.
+            why: for people: who asked.
+            confirm: seconds after which it is undone, unless confirmed.
 
         Raises:
+            AwaitedError: the apply before this one awaits its confirmation.
             ApplyError, BusyError, StoreError: the machine does not let us; what was in force still is.
             MarksError: the mask is too small.
         """
         async with self._writing:
             states = {**self.farm.states(), **unproved(loaded.config, self.farm.members)}
-            changes = await self.in_kernel(self._enforcer.apply, loaded, states, why)
+            changes = await self.in_kernel(self._enforcer.apply, loaded, states, why, confirm)
             self._adopt(loaded.config)
         if changes:
             self._note(Event("apply", f"{why}: {_count(loaded.config)} in force"))
         await self._flush()
-        return bool(changes)
+        return changes
 
     async def adopt(self) -> bool:
         """Take over what another command has brought into force; whether there was anything."""
         async with self._writing:
             if await self.in_kernel(self._enforcer.current):
                 return False
-            config = await self.in_kernel(self._enforcer.take_over)
-            if config is None:
-                return False
+            config = await self.in_kernel(self._enforcer.take_over) or Config()
             self._adopt(config)
         self._note(Event("apply", f"another command applied a configuration: {_count(config)} in force"))
         await self._flush()
@@ -195,11 +200,18 @@ class Director:
         Raises:
             NoSuchBackendError: one of the names is unknown; nothing was done.
         """
-        for name in self._known(names):
+        known = self._known(names)
+        for name in known:
             self._note_all(self.farm.held(name, hold, self.now, deadline=deadline, cut=cut))
             if cut and hold is Hold.DISABLE:
                 self._orphans.cut(name)
+        await self.in_kernel(self.store.keep_drains, self._patience())
         await self._flush()
+
+    def _patience(self) -> dict[str, Patience]:
+        drains = ((name, member.drain) for name, member in self.farm.members.items())
+        here = time.time() - self.now
+        return {name: Patience(here + d.deadline, d.cut) for name, d in drains if d and d.deadline is not None}
 
     async def weigh(self, name: str, weight: int | None) -> None:
         """Give a backend another weight than the file's, or (None) the file's again.
@@ -233,6 +245,7 @@ class Director:
         return self._enforcer.marks
 
     def _checked(self, name: str, outcome: Outcome) -> None:
+        self.answers.setdefault(name, Answers()).add(outcome)
         was_up = self.farm.members[name].health.up
         self._note_all(self.farm.checked(name, outcome, self.now))
         member = self.farm.members[name]
@@ -269,6 +282,7 @@ class Director:
         loaded = {s.name for s in config.services if s.load}
         for name in self._checkers.keys() - checked:
             self._checkers.pop(name).stop()
+            self.answers.pop(name, None)
         for name in self._readers.keys() - loaded:
             self._readers.pop(name).stop()
         for name in sorted(checked - self._checkers.keys()):
@@ -288,10 +302,19 @@ class Director:
         """Bring into force what has changed; what comes meanwhile goes with the next."""
         async with self._writing:
             dirty, self.farm.dirty = self.farm.dirty, set()
+            if self.farm.urgent:
+                await self._remember()
             if dirty:
                 await self._write(dirty)
             if orphans := self._orphans.take(self.marks):
                 await self._cut(orphans)
+
+    async def _remember(self) -> None:
+        """What an operator or a check has said must outlive a kill; a load's factor may be a second old."""
+        self.farm.urgent = False
+        if self.farm.unsaved:
+            self.farm.unsaved = False
+            await self.in_kernel(self._enforcer.remember, self.farm.states())
 
     async def _cut(self, orphans: Mapping[int, tuple[str, frozenset[Protocol]]]) -> None:
         try:
@@ -302,7 +325,7 @@ class Director:
     async def _write(self, dirty: set[str]) -> None:
         begun = time.perf_counter()
         try:
-            written = await self.in_kernel(self._enforcer.reweigh, self.farm.weights(dirty), self.farm.states())
+            written = await self.in_kernel(self._enforcer.reweigh, self.farm.weights(dirty))
         except KERNEL_ERRORS as error:
             self._note(Event("error", f"the weights could not be changed: {error}"))
             self.farm.dirty |= dirty
@@ -312,7 +335,7 @@ class Director:
             self.farm.dirty |= dirty
             asyncio.get_running_loop().call_soon(self._adopt_soon)
         elif written.changed:
-            self.latency = Latency(time.perf_counter() - begun, written.seconds)
+            self.latency = time.perf_counter() - begun
 
     def _adopt_soon(self) -> None:
         task = asyncio.create_task(self._try_to_adopt())
@@ -331,7 +354,8 @@ class Director:
             await asyncio.sleep(_LOOK)
             try:
                 async with self._writing:
-                    why = await self.in_kernel(self._enforcer.mended, self.farm.states())
+                    why = await self.in_kernel(self._enforcer.mended)
+                    await self._remember()
             except ForeignError:
                 await self._try_to_adopt()
             except KERNEL_ERRORS as error:

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markway.apply.confirm import settle
-from markway.apply.transaction import ApplyError, present, put, verified_before
+from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle
+from markway.apply.transaction import ApplyError, changes_to, present, put, verified_before
 from markway.balance.state import all_weights
-from markway.compiler import Compiled, compile_config
+from markway.compiler import Compiled, compile_config, reweigh
 from markway.config.load import load
 from markway.config.model import Config
 from markway.kernel import table
@@ -24,7 +24,7 @@ from markway.program.model import Program
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from markway.apply.store import Store
     from markway.apply.transaction import Present
@@ -42,10 +42,9 @@ _IDLE_SHARE = 20
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What came of a write: seconds that the kernel's part took, and whether somebody else's program came first."""
+    """What came of a write: whether anything changed, or whether somebody else's program came first."""
 
     changed: bool
-    seconds: float
     foreign: bool
 
 
@@ -77,8 +76,10 @@ class Enforcer:
             return self._take_over()
 
     def _take_over(self) -> Config | None:
+        self._store.forget()
         self._now = present(self._store, self._netlink)
         if not self._now.config:
+            self.compiled = compile_config(Config(), self._store.registry())
             return None
         config = load(self._store.config(self._now.config)).config
         states = self._store.states()
@@ -96,23 +97,40 @@ class Enforcer:
         entries = program.services if program else ()
         return frozenset(f"{entry.name}/{b.name}" for entry in entries for b in entry.backends if b.weight)
 
-    def apply(self, loaded: Loaded, states: Mapping[str, BackendState], why: str) -> Changes:
-        """Bring a configuration into force.
+    @property
+    def now(self) -> Present | None:
+        """What was in force when the kernel was last written or taken over; None before that."""
+        return self._now
+
+    def apply(
+        self, loaded: Loaded, states: Mapping[str, BackendState], why: str, confirm: float | None = None
+    ) -> Changes:
+        """Bring a configuration into force; with `confirm`, to be undone by `settle` after so many seconds.
 
         Raises:
+            AwaitedError: the apply before this one awaits its confirmation.
             ApplyError: the kernel refused.
             MarksError: the mask is too small.
         """
         with self._store.locked(_PATIENCE):
+            self._store.forget()
             settle(self._store, self._netlink)
             self._now = present(self._store, self._netlink)
+            refuse_if_awaited(self._store, self._now)
             digest = self._store.keep_config(loaded.sources)
             config = loaded.config
             weights = all_weights(config.services, states)
             compiled = compile_config(config, self._store.registry(), weights=weights)
-            return self._put(compiled, digest, why, states)
+            if confirm is not None and (self._now.program is None or changes_to(self._now, compiled.program)):
+                await_confirmation(self._store, self._now, compiled.program, confirm)
+            self._store.keep_states(states)
+            try:
+                return self._put(compiled, digest, why)
+            except Exception:
+                self._store.set_pending(None)
+                raise
 
-    def reweigh(self, weights: Mapping[str, Mapping[str, int] | None], states: Mapping[str, BackendState]) -> Written:
+    def reweigh(self, weights: Mapping[str, Mapping[str, int] | None]) -> Written:
         """Bring new weights of some services into force; a service without any has the file's.
 
         Does nothing if somebody else has changed the program meanwhile: then `foreign` is true, and `take_over` comes
@@ -123,29 +141,53 @@ class Enforcer:
         """
         with self._store.locked(_PATIENCE):
             if self._now is None or table.program_id(self._netlink) != self._now.marker:
-                return Written(changed=False, seconds=0.0, foreign=True)
-            all_of = {**self.compiled.weights}
-            for name, found in weights.items():
-                if found is None:
-                    all_of.pop(name, None)
-                else:
-                    all_of[name] = found
-            compiled = compile_config(self.compiled.config, self.compiled.registry, self.compiled, all_of)
-            begun = time.perf_counter()
-            changes = self._put(compiled, self._now.config, "weights", states)
-            return Written(bool(changes), time.perf_counter() - begun, foreign=False)
+                return Written(changed=False, foreign=True)
+            changes = self._put(reweigh(self.compiled, weights), self._now.config, "weights")
+            return Written(bool(changes), foreign=False)
 
-    def _put(self, compiled: Compiled, digest: str, why: str, states: Mapping[str, BackendState]) -> Changes:
+    def amend(self, change: Callable[[Config, dict[str, BackendState]], Mapping[str, BackendState]]) -> bool:
+        """Bring other states of backends into force in one step, for who works without the daemon.
+
+        Args:
+            change: from the configuration in force and what is remembered of its backends to what holds from now on;
+                what it raises comes through, and nothing is changed then.
+
+        Returns:
+            Whether anybody's share of new connections changed.
+
+        Raises:
+            ApplyError: nothing is in force, or the kernel refused.
+        """
+        with self._store.locked(_PATIENCE):
+            settle(self._store, self._netlink)
+            config = self._take_over()
+            if self._now is None or config is None or not self.in_force:
+                raise ApplyError("nothing is in force: markway apply FILE first")
+            states = change(config, self._store.states())
+            weights = all_weights(config.services, states)
+            compiled = compile_config(config, self.compiled.registry, self.compiled, weights)
+            changes = self._put(compiled, self._now.config, "weights")
+            self._store.keep_states(states)
+            return bool(changes)
+
+    def remember(self, states: Mapping[str, BackendState]) -> None:
+        """Keep what checks, load and operators say of backends for the next process."""
+        self._store.keep_states(states)
+
+    def flush(self) -> None:
+        """Write down what can wait."""
+        self._store.flush()
+
+    def _put(self, compiled: Compiled, digest: str, why: str) -> Changes:
         if self._now is None:
             raise ApplyError("nothing is known of the kernel yet")
         if compiled.registry is not self.compiled.registry:
             self._store.keep_registry(compiled.registry)
         done = put(self._store, self._netlink, self._now, compiled.program, config=digest, why=why)
         self._now, self.compiled = done.now, compiled
-        self._store.keep_states(states)
         return done.changes
 
-    def mended(self, states: Mapping[str, BackendState]) -> str | None:
+    def mended(self) -> str | None:
         """Look whether the kernel still holds the program, and write it again if not; why, if it did.
 
         Costs next to nothing while nobody writes to nftables.
@@ -160,6 +202,7 @@ class Enforcer:
             return None
         with self._store.locked(_PATIENCE):
             settle(self._store, self._netlink)
+            self._store.flush()
             marker = table.program_id(self._netlink)
             found = present(self._store, self._netlink)
             if marker is not None and marker != self._now.marker and found.damage is None:
@@ -168,7 +211,7 @@ class Enforcer:
             if found.program is not None:
                 return None
             digest, self._now = self._now.config, found
-            self._put(self.compiled, digest, "mended", states)
+            self._put(self.compiled, digest, "mended")
             return found.damage or "the table was gone"
 
     def current(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -63,10 +63,13 @@ class Events:
         self._listeners: set[asyncio.Queue[Noted]] = set()
         self._number = 0
         self.kept: deque[Noted] = deque(maxlen=KEPT)
+        self.counts: Counter[str] = Counter()
+        """How many there were of each kind."""
 
     def note(self, event: Event) -> None:
         """Add an event."""
         self._number += 1
+        self.counts[event.kind] += 1
         noted = Noted(self._number, self._clock(), event)
         self.kept.append(noted)
         self._tell(noted)

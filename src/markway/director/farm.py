@@ -89,6 +89,9 @@ class Farm:
         self.members: dict[str, Member] = {}
         self.services: dict[str, Service] = {}
         self.dirty: set[str] = set()
+        self.unsaved = False
+        self.urgent = False
+        """Whether `states` has changed since it was saved, and in more than load and slow start."""
 
     def adopt(
         self, config: Config, states: Mapping[str, BackendState], in_force: Callable[[str], bool], now: float
@@ -179,6 +182,12 @@ class Farm:
         }
         yield self._event(words[hold], member, texts[hold])
 
+    def resumed(self, name: str, deadline: float, now: float, *, cut: bool) -> None:
+        """A backend was being emptied before a restart, and has `deadline` seconds left."""
+        member = self.members.get(name)
+        if member is not None and member.drain is not None:
+            self.members[name] = replace(member, drain=replace(member.drain, deadline=now + deadline, cut=cut))
+
     def weighed(self, name: str, weight: int | None) -> Iterator[Event]:
         """An operator gives a backend another weight than the file's, or (None) the file's again."""
         member = self.members[name]
@@ -248,8 +257,11 @@ class Farm:
     def _put(self, member: Member) -> None:
         old = self.members[member.name]
         self.members[member.name] = member
-        if old.state != member.state:
+        before, after = old.state, member.state
+        if before != after:
             self.dirty.add(member.service)
+            self.unsaved = True
+            self.urgent = self.urgent or replace(before, factor=1, ramp=1) != replace(after, factor=1, ramp=1)
 
     def _event(self, kind: str, member: Member, text: str, **data: object) -> Event:
         return Event(kind, text, member.service, member.backend.name, data)

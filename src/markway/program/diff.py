@@ -82,8 +82,7 @@ def diff(old: Program, new: Program) -> Changes:
     before, after = old.fragments, new.fragments
     shared = before.get("", _NOTHING).sets
     remade = {name for name, item in after.get("", _NOTHING).sets.items() if shared.get(name, item) != item}
-    owners = [owner for owner, fragment in after.items() if remade or before.get(owner) is not fragment]
-    owners += before.keys() - after.keys()
+    owners = before.keys() | after.keys() if remade else new.differing(old)
     parts = (_change(owner, before.get(owner), after.get(owner), new, remade) for owner in sorted(owners))
     return Changes(old, new, tuple(part for part in parts if part))
 

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from json import dumps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.program.nft import Chain, Hook, Set, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 TABLE = "inet markway"
 
@@ -117,6 +117,13 @@ class Fragment:
         )
 
 
+class Origin(NamedTuple):
+    """The id of the program that one came from, and the owners of the fragments that it has anew."""
+
+    program: str
+    owners: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Program:
     """One table's whole content. `fragments` is by owner; the program's own is under ``""``."""
@@ -130,6 +137,28 @@ class Program:
         A sum over the fragments, so that a change costs what changed.
         """
         return f"{sum(fragment.digest for fragment in self.fragments.values()) % (1 << 128):032x}"
+
+    def evolved(self, fresh: Mapping[str, Fragment]) -> Program:
+        """This program with some fragments replaced by others with the same sets; costs what they are."""
+        following = Program({**self.fragments, **fresh})
+        step = sum(new.digest - self.fragments[owner].digest for owner, new in fresh.items())
+        following.__dict__["id"] = f"{(int(self.id, 16) + step) % (1 << 128):032x}"
+        following.__dict__["sets"] = self.sets
+        following.__dict__["origin"] = Origin(self.id, frozenset(fresh))
+        return following
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """What this program is evolved from; None if it was made anew."""
+        return None
+
+    def differing(self, old: Program) -> Collection[str]:
+        """Owners whose fragments may differ from those of another program; all others are the same."""
+        if self.origin and self.origin.program == old.id:
+            return self.origin.owners
+        before, after = old.fragments, self.fragments
+        owners = [owner for owner, fragment in after.items() if before.get(owner) is not fragment]
+        return [*owners, *(before.keys() - after.keys())]
 
     @property
     def mask(self) -> int:
