@@ -7,8 +7,10 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from markway.compiler import compile_config
+from markway.compiler import compile_config, reweigh
 from markway.config.load import load_text
 from markway.config.model import Config
 from markway.marks import MarksError, Registry
@@ -167,3 +169,14 @@ def test_a_mask_too_small_is_refused():
     small = replace(config(*TEXTS), mask=0x0F)
     with pytest.raises(MarksError):
         compile_config(small, Registry())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["web", "dns"]), st.integers(0, 300)), min_size=1, max_size=6))
+def test_a_change_of_weights_gives_the_program_that_compiling_all_of_it_gives(steps):
+    text = service("web", 80, {"a": 1, "b": 2}, "check = { tcp = true }"), service("dns", 53, {"a": 1, "b": 1})
+    first = now = compile_config(config(*text), Registry())
+    for name, weight in steps:
+        now = reweigh(now, {name: {"a": weight, "b": 100} if weight else None})
+        whole = compile_config(first.config, now.registry, weights=now.weights)
+        assert now.program.id == whole.program.id
+        assert now.program.sets == whole.program.sets
