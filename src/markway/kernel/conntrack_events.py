@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 _UPDATE, _DESTROY = 1 << 1, 1 << 2  # NFNLGRP_CONNTRACK_UPDATE and _DESTROY, as groups to bind
 _GET, _DELETE = 1 << 8 | 1, 2
-_STATUS, _PROTOCOL, _MARK = 3, 4, 8
+_STATUS, _PROTOCOL, _MARK, _IDENTITY = 3, 4, 8, 12
 _SEEN_REPLY = 1 << 1  # IPS_SEEN_REPLY
 _CLOSED = 7  # TIME_WAIT, and CLOSE behind it: enum tcp_conntrack
 _SLOT, _SLOTS = 1024, 64
 _ROOM = 1 << 22
 _CHUNK = 1 << 14
+_REMEMBERED = 1 << 14
+"""Closed connections that are known again, at least; each hears its reset in a moment, if ever."""
+
+_HEAD = struct.Struct("=IH")
 _ATTRIBUTE = struct.Struct("=HH")
 _WORD = struct.Struct("!I")
 _ATTACH_FILTER = 26
@@ -52,6 +56,8 @@ class Endings:
         _attach(self._socket, _ending(mask))
         self._socket.bind((0, _UPDATE | _DESTROY))
         self._receiver = Receiver(self._socket, _SLOTS, _SLOT)
+        self._closed: set[int] = set()
+        self._closed_before: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -77,15 +83,28 @@ class Endings:
             if error.errno == errno.ENOBUFS:
                 return False
             raise
-        attribute_at = _ATTRIBUTE.unpack_from
+        attribute_at, word_at = _ATTRIBUTE.unpack_from, _WORD.unpack_from
         for start in range(0, count * size, size):
-            at, end = start + 20, start + min(int.from_bytes(data[start : start + 4], sys.byteorder), size)
+            length, kind = _HEAD.unpack_from(data, start)
+            at, end, identity = start + 20, start + min(length, size), 0
             while at < end:
-                wide, kind = attribute_at(data, at)
-                if kind == _MARK:
-                    ended(_WORD.unpack_from(data, at + 4)[0] & mask)
+                wide, what = attribute_at(data, at)
+                if what == _IDENTITY:
+                    (identity,) = word_at(data, at + 4)
+                elif what == _MARK:
+                    if kind & 0xFF == _DELETE or self._first(identity):
+                        ended(word_at(data, at + 4)[0] & mask)
                     break
                 at += wide + 3 & ~3
+        return True
+
+    def _first(self, identity: int) -> bool:
+        """Whether this connection is closed for the first time: many are reset once they have said good-bye."""
+        if identity in self._closed or identity in self._closed_before:
+            return False
+        if len(self._closed) >= _REMEMBERED:
+            self._closed, self._closed_before = set(), self._closed
+        self._closed.add(identity)
         return True
 
 
