@@ -22,6 +22,7 @@ from markway.director.queueing import QueueWorker, queued_services
 if TYPE_CHECKING:
     import subprocess
 
+    from markway.config.model import Config
     from markway.lab.lab import Lab
 
 
@@ -51,8 +52,7 @@ class QueueDaemon:
             self.process.kill()
 
 
-async def main(path: str, policies: str) -> None:
-    config = load([Source(path, Path(path).read_bytes())]).config
+async def main(config: Config, policies: str) -> None:
     registry = Store(state_folder()).registry()
     worker = QueueWorker(policies=policies)
     await worker.start()
@@ -72,4 +72,5 @@ async def main(path: str, policies: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig()
-    asyncio.run(main(*sys.argv[1:]))
+    file = Path(sys.argv[1])
+    asyncio.run(main(load([Source(file.name, file.read_bytes())]).config, sys.argv[2]))

@@ -17,6 +17,7 @@ from markway.compiler import Compiled, compile_config, reweigh
 from markway.config.load import load
 from markway.config.model import Config
 from markway.kernel import table
+from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.conntrack import connections_by_mark, forget
 from markway.kernel.netlink import Netlink
 from markway.marks import Registry
@@ -83,7 +84,8 @@ class Enforcer:
             return None
         config = load(self._store.config(self._now.config)).config
         states = self._store.states()
-        self.compiled = compile_config(config, self._store.registry(), weights=all_weights(config.services, states))
+        weights = all_weights(config.services, states)
+        self.compiled = compile_config(config, self._store.registry(), weights=weights, asking=asking_for(config))
         return config
 
     @property
@@ -120,7 +122,7 @@ class Enforcer:
             digest = self._store.keep_config(loaded.sources)
             config = loaded.config
             weights = all_weights(config.services, states)
-            compiled = compile_config(config, self._store.registry(), weights=weights)
+            compiled = compile_config(config, self._store.registry(), weights=weights, asking=asking_for(config))
             if confirm is not None and (self._now.program is None or changes_to(self._now, compiled.program)):
                 await_confirmation(self._store, self._now, compiled.program, confirm)
             self._store.keep_states(states)
