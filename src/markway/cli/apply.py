@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, Wait, count, fail, load, need_root, seconds, told
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, count, load, need_root, seconds, told
 
 if TYPE_CHECKING:
     from markway.program.diff import Changes
@@ -47,7 +47,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, awaited, settle
+    from markway.apply.confirm import arm, refuse_if_awaited, settle
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, present, put
@@ -67,9 +67,7 @@ def apply(
     with told(), store.locked(patience, _say), Netlink() as netlink:
         settle(store, netlink)
         now = present(store, netlink)
-        if pending := awaited(store, now):
-            left = f"{max(pending.left, 0):.0f} s"
-            fail(f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first")
+        refuse_if_awaited(store, now)
         weights = all_weights(loaded.config.services, store.states())
         compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
         digest = store.keep_config(loaded.sources)
@@ -129,18 +127,14 @@ def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool
 
 def confirm(wait: Wait = _WAIT, as_json: Json = False) -> None:
     """Keep what `apply --confirm` has applied."""
+    from markway.apply.confirm import confirmed
     from markway.apply.place import state_folder
     from markway.apply.store import Store
 
     need_root("confirm")
     store = Store(state_folder())
     with told(), store.locked(seconds(wait), _say):
-        pending = store.pending()
-        if pending is None:
-            fail("nothing awaits confirmation")
-        if pending.left <= 0:
-            fail("too late: the time for confirmation has passed and the change is being undone")
-        store.set_pending(None)
+        pending = confirmed(store)
     print(json.dumps({"confirmed": pending.program}) if as_json else f"Confirmed: program {pending.program[:8]} stays.")
 
 

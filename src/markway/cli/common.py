@@ -95,7 +95,7 @@ def sources(path: Path) -> list[Source]:
 @contextmanager
 def told() -> Iterator[None]:
     """Turn what can go wrong with the machine into one message."""
-    from markway.apply.confirm import NothingToUndoError
+    from markway.apply.confirm import NothingAwaitedError, NothingToUndoError
     from markway.apply.store import BusyError, StoreError
     from markway.apply.transaction import ApplyError
     from markway.kernel.netlink import NetlinkError
@@ -103,7 +103,7 @@ def told() -> Iterator[None]:
 
     try:
         yield
-    except (BusyError, StoreError, ApplyError, NothingToUndoError, NftMissingError) as error:
+    except (BusyError, StoreError, ApplyError, NothingAwaitedError, NothingToUndoError, NftMissingError) as error:
         fail(str(error))
     except NetlinkError as error:
         fail(f"the kernel refused: {error.strerror}")

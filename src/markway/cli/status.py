@@ -1,112 +1,155 @@
-"""`markway status`: what is in force, and what it did."""
+"""`markway status`: what is in force, how it fares, and what it did."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from markway.cli.common import Json, count, need_root, told
 
 if TYPE_CHECKING:
-    from markway.apply.observe import ServiceSeen
-    from markway.apply.store import Pending
-    from markway.apply.transaction import Present
+    from rich.table import Table
+
+Record = dict[str, Any]
+
+_ANSWER = 10.0
+"""Seconds in which the daemon must answer before the kernel is asked instead."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog="ASKED and GOT are shares of the service's new connections since its last change; the counts "
-        "are since the backend came into force. ACTIVE are those not closed yet. Exit status 1 if the kernel "
-        "does not hold what was applied."
+        epilog="WEIGHT is what new connections are shared by now, of what the file or an operator says; LOAD what "
+        "its load leaves of it; CHECK the last answer. ASKED and GOT are shares of the service's new connections "
+        "since its last change; the counts are since the backend came into force. ACTIVE are those not closed yet. "
+        "Exit status 1 if the kernel does not hold what was applied."
     )(status)
 
 
 def status(as_json: Json = False) -> None:
-    """Show the program in force, its services, and each backend's share asked beside share got."""
-    from markway.apply.confirm import awaited
-    from markway.apply.observe import observe
-    from markway.apply.place import state_folder
-    from markway.apply.store import Store
-    from markway.apply.transaction import present
-    from markway.kernel.netlink import Netlink
-
+    """Show the program in force, its services, and each backend's state, weight, and share asked beside share got."""
     need_root("status")
-    store = Store(state_folder())
-    with told(), Netlink() as netlink:
-        now = present(store, netlink)
-        services = observe(netlink, now.program, store.baseline()) if now.program else []
-        pending = awaited(store, now)
+    with told():
+        record = taken()
     if as_json:
-        print(json.dumps(_record(now, services, pending), indent=2))
+        print(json.dumps(record, indent=2))
     else:
-        _show(now, services, pending)
-    if now.damage or (now.entries and not now.program):
+        _show(record)
+    if record["damage"] or (record["last"] and not record["in_force"]):
         raise typer.Exit(1)
 
 
-def _record(now: Present, services: list[ServiceSeen], pending: Pending | None) -> dict[str, object]:
-    from dataclasses import asdict
+def taken() -> Record:
+    """The status: the daemon's if it answers, else what the kernel and the state folder tell."""
+    from markway.api.look import look
+    from markway.api.view import status as viewed
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+    from markway.cli.ask import Daemon, NoDaemonError, RefusedError
+    from markway.kernel.netlink import Netlink
 
-    applied = now.entries[-1] if now.marker and now.entries else None
-    return {
-        "program": now.marker,
-        "applied": applied and {"at": applied.at, "why": applied.why},
-        "damage": now.damage,
-        "confirm_within": pending and round(pending.left, 1),
-        "services": [asdict(service) for service in services],
-    }
+    store = Store(state_folder())
+    try:
+        found: Record = Daemon(store).get("status", timeout=_ANSWER)
+    except (NoDaemonError, RefusedError):
+        with Netlink() as netlink:
+            return viewed(look(store, netlink))
+    return found
 
 
-def _show(now: Present, services: list[ServiceSeen], pending: Pending | None) -> None:
-    from datetime import UTC, datetime
-
-    if now.damage:
-        print(f"Damaged: {now.damage}. Mend it with: markway apply")
+def _show(record: Record) -> None:
+    if record["damage"]:
+        print(f"Damaged: {record['damage']}. Mend it with: markway apply")
         return
-    if not now.entries:
+    if not record["last"]:
         print("Nothing in force. Begin with: markway apply FILE")
         return
-    applied = now.entries[-1]
-    at = datetime.fromtimestamp(applied.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    if now.program is None:
-        print(f"Nothing in force, since a restart or a flush. Last was {applied.why}, {at}: apply it again")
+    at, why = _at(record["last"]["at"]), record["last"]["why"]
+    if not record["in_force"]:
+        print(f"Nothing in force, since a restart or a flush. Last was {why}, {at}: apply it again")
         return
-    print(f"Program {now.program.id[:8]}, {count(len(services), 'service')}, since {at} ({applied.why})")
-    if pending:
-        print(f"Awaits confirmation for {max(pending.left, 0):.0f} s more: markway confirm, or it is undone")
+    services = record["services"]
+    print(f"Program {record['program'][:8]}, {count(len(services), 'service')}, since {at} ({why})")
+    if record["confirm_within"] is not None:
+        print(
+            f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"
+        )
+    if not record["daemon"] and any(service["check"] or service["load"] for service in services):
+        print("The daemon does not run: health and load are as they were last. Begin with: markway run")
     for service in services:
         _show_service(service)
 
 
-def _show_service(service: ServiceSeen) -> None:
+def _at(seconds: float) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _show_service(service: Record) -> None:
     from rich.console import Console
+
+    refused = f", {service['refused']:,} refused" if service["refused"] else ""
+    print(f"\n{service['name']}  {' '.join(service['listeners'])}  {service['mode']} {service['schedule']}")
+    print(f"  {count(service['offered'], 'connection')} offered{refused}")
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=250)
+    console.print(_table(service))
+
+
+def _table(service: Record) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    refused = f", {service.refused:,} refused" if service.refused else ""
-    print(f"\n{service.name}  {' '.join(service.listeners)}  {service.mode} {service.schedule}")
-    print(f"  {count(service.offered, 'connection')} offered{refused}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for name in ("  BACKEND", "MARK", "ADDRESS"):
+    for name in ("  BACKEND", "STATE", "MARK", "ADDRESS"):
         table.add_column(name, no_wrap=True)
-    for name in ("WEIGHT", "ASKED", "GOT", "CONNECTIONS", "ACTIVE", "PACKETS", "BYTES"):
+    for name in ("WEIGHT", *(["LOAD"] if service["load"] else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    for b in service.backends:
+    if service["check"]:
+        table.add_column("CHECK", no_wrap=True, max_width=40)
+    for name in ("ASKED", "GOT", "CONNECTIONS", "ACTIVE", "PACKETS", "BYTES"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for b in service["backends"]:
         table.add_row(
-            f"  {b.name}",
-            f"{b.mark:#x}",
-            Text(", ".join(b.endpoints)),
-            str(b.weight),
-            f"{b.asked:.1%}",
-            "-" if b.got is None else f"{b.got:.1%}",
-            f"{b.connections:,}",
-            f"{b.active:,}",
-            f"{b.packets:,}",
-            f"{b.bytes:,}",
+            Text(f"  {b['name']}"),
+            state(b),
+            f"{b['mark']:#x}",
+            Text(", ".join(b["endpoints"])),
+            weight(b),
+            *([load(b)] if service["load"] else []),
+            *([Text(checked(b))] if service["check"] else []),
+            f"{b['asked']:.1%}",
+            "-" if b["got"] is None else f"{b['got']:.1%}",
+            *(f"{b[name]:,}" for name in ("connections", "active", "packets", "bytes")),
         )
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=200)
-    console.print(table)
+    return table
+
+
+def state(backend: Record) -> str:
+    """A backend's state, with what is left where it is emptied."""
+    word = str(backend["state"])
+    return f"{word} ({backend['active']:,} left)" if word == "drain" else word
+
+
+def weight(backend: Record) -> str:
+    """What new connections are shared by, of what it is worth: `3`, or `1.5/3`."""
+    now, whole = f"{backend['effective']:.4g}", f"{backend['weight']:.5g}"
+    return now if now == whole else f"{now}/{whole}"
+
+
+def load(backend: Record) -> str:
+    """The load as it was read, and what it leaves of the weight: `12.5`, or `87 → 60%`."""
+    reading = "?" if backend["reading"] is None else f"{backend['reading']:.3g}"
+    return reading if backend["factor"] >= 1 else f"{reading} → {backend['factor']:.0%}"
+
+
+def checked(backend: Record) -> str:
+    """The last answer to a check: how long it took, or what was wrong."""
+    found = backend["checked"]
+    if found is None:
+        return "-"
+    took = f"{found['took'] * 1000:.1f} ms"
+    return (found["warning"] or took) if found["well"] else str(found["reason"])

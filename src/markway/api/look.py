@@ -1,0 +1,67 @@
+"""One look at everything that is in force: what the kernel counted, what the daemon knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from markway.apply.confirm import awaited
+from markway.apply.observe import observe
+from markway.apply.transaction import present
+from markway.config.load import load
+from markway.config.problems import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markway.apply.observe import ServiceSeen
+    from markway.apply.store import Pending, Store
+    from markway.apply.transaction import Present
+    from markway.balance.state import BackendState
+    from markway.config.model import Config
+    from markway.director.farm import Member
+    from markway.kernel.netlink import Netlink
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What only the daemon knows. `now` is its clock in seconds, `pid` its process."""
+
+    pid: int
+    now: float
+    members: Mapping[str, Member]
+    load_reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is in force, and how it fares. `config` is None if it cannot be read; `live` if no daemon runs."""
+
+    present: Present
+    services: list[ServiceSeen]
+    pending: Pending | None
+    config: Config | None
+    states: Mapping[str, BackendState]
+    live: Live | None = None
+
+
+def look(store: Store, netlink: Netlink) -> Look:
+    """Look without the daemon.
+
+    Raises:
+        StoreError: the state folder is broken.
+        NetlinkError: the kernel refused.
+    """
+    now = present(store, netlink)
+    config = None
+    if now.program and now.config:
+        try:
+            config = load(store.config(now.config)).config
+        except ConfigError:
+            config = None  # of another version; what the kernel does can be told all the same
+    return Look(now, counted(store, netlink, now), awaited(store, now), config, store.states())
+
+
+def counted(store: Store, netlink: Netlink, now: Present) -> list[ServiceSeen]:
+    """What the kernel counted for every service of the program in force; nothing where none is."""
+    return observe(netlink, now.program, store.baseline()) if now.program else []
