@@ -152,3 +152,19 @@ def test_a_sign_from_the_kernel_makes_it_ask_at_once(lab):
         assert net.fetch(VIP, 3).failed == 1
         daemon.wait("down", "web/b")
         eventually(lambda: given(net) == {"a": 15, "c": 15})
+
+
+@pytest.mark.parametrize("schedule", ["least-connections", "queue"])
+def test_the_queue_worker_decides_while_it_lives_and_the_slot_table_after(lab, schedule):
+    """Ten held connections make their backend the worst choice; without the worker every third comes to it."""
+    it = WEB.replace("check =", f'schedule = "{schedule}"\ncheck =')
+    net = lab(it)
+    with running(net, it) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: len(given(net)) == 3)
+        with net.clients[0].hold(VIP, 30) as holding:
+            eventually(lambda: holding.opened.open == 30)
+            assert not net.fetch(VIP, 60).failed
+        daemon.end(signal.SIGKILL)
+    assert answers(net) == {"a": 10, "b": 10, "c": 10}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from markway.apply.store import BusyError, Patience, StoreError
 from markway.apply.transaction import ApplyError
 from markway.balance.state import Hold, unproved
-from markway.config.model import Config
+from markway.config.model import Config, Schedule
 from markway.config.problems import ConfigError
 from markway.director.answers import Answers
 from markway.director.enforcer import Enforcer, ForeignError
@@ -21,6 +21,7 @@ from markway.director.evidence import Evidence
 from markway.director.farm import Farm
 from markway.director.loads import Loads
 from markway.director.orphans import Orphans, remove
+from markway.director.queueing import QueueWorker, queued_services
 from markway.director.watchers import Checker, LoadReader
 from markway.kernel.netlink import NetlinkError
 from markway.kernel.nft import NftError
@@ -71,6 +72,7 @@ class Director:
         self._enforcer = Enforcer(store)
         self._thread = ThreadPoolExecutor(1, "kernel")
         self._loads = Loads()
+        self.queue = QueueWorker()
         self._orphans = Orphans()
         self._checkers: dict[str, Checker] = {}
         self._readers: dict[str, LoadReader] = {}
@@ -104,6 +106,7 @@ class Director:
         for name, patience in self.store.drains().items():
             self.farm.resumed(name, patience.until - time.time(), self.now, cut=patience.cut)
         await self._flush()
+        await self.queue.start()
         self._listen()
         for loop in (self._write_when_dirty, self._guard, self._watch_drains):
             self._tasks.append(asyncio.create_task(loop()))
@@ -143,6 +146,7 @@ class Director:
             reader.stop()
         if self._ramp_timer:
             self._ramp_timer.cancel()
+        await self.queue.aclose()
         await self._loads.close()
         await self._remember()
         await self.in_kernel(self._enforcer.flush)
@@ -255,6 +259,8 @@ class Director:
 
     def _loaded(self, service: str, readings: Mapping[str, float | None]) -> None:
         self._note_all(self.farm.loaded(service, readings, self.now))
+        if self.farm.services[service].schedule is Schedule.LEAST_LOAD:
+            self._publish()
         self._changed()
 
     def _ramped(self) -> None:
@@ -302,12 +308,22 @@ class Director:
         """Bring into force what has changed; what comes meanwhile goes with the next."""
         async with self._writing:
             dirty, self.farm.dirty = self.farm.dirty, set()
-            if self.farm.urgent:
-                await self._remember()
             if dirty:
                 await self._write(dirty)
+                self._publish()
+            if self.farm.urgent:
+                await self._remember()
             if orphans := self._orphans.take(self.marks):
                 await self._cut(orphans)
+
+    def _publish(self) -> None:
+        """Tell the queue worker by what to decide."""
+        if not any(service.schedule.queued for service in self.farm.services.values()) and self.queue.pid is None:
+            return
+        members = self.farm.members.values()
+        loads = {member.name: member.seen.smooth for member in members if member.seen.smooth is not None}
+        compiled = self._enforcer.compiled
+        self.queue.publish(compiled.marks.mask, queued_services(compiled, loads))
 
     async def _remember(self) -> None:
         """What an operator or a check has said must outlive a kill; a load's factor may be a second old."""

@@ -56,6 +56,7 @@ class Member:
     ramp_begun: float | None = None
     ramp: float = 1.0
     word: Word | None = None
+    advised: float = 1.0
 
     @property
     def name(self) -> str:
@@ -66,7 +67,12 @@ class Member:
     def state(self) -> BackendState:
         """What the weights follow from."""
         return BackendState(
-            up=self.health.up, hold=self.hold, weight=self.weight, out=self.out, factor=self.seen.factor, ramp=self.ramp
+            up=self.health.up,
+            hold=self.hold,
+            weight=self.weight,
+            out=self.out,
+            factor=self.seen.factor * self.advised,
+            ramp=self.ramp,
         )
 
     @property
@@ -297,9 +303,8 @@ def _advised(member: Member, outcome: Outcome) -> Member:
     if said is None:
         return member
     word = member.word if said.word is None else said.word
-    percent = member.seen.factor if said.percent is None else said.percent / 100
-    out = word in _OUT or percent <= 0
-    return replace(member, word=word, out=out, seen=replace(member.seen, factor=min(max(percent, 0.0), 1.0)))
+    advised = member.advised if said.percent is None else min(max(said.percent / 100, 0.0), 1.0)
+    return replace(member, word=word, out=word in _OUT or advised <= 0, advised=advised)
 
 
 def _shown(reading: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -44,6 +45,7 @@ async def serve(
         ApplyError, StoreError, BusyError, NetlinkError: the machine does not let us.
     """
     director = Director(store, tell)
+    logging.getLogger("markway").addHandler(_Noted(director))
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -58,6 +60,18 @@ async def serve(
         await stop.wait()
         notify("STOPPING=1")
         watchdog.cancel()
+
+
+class _Noted(logging.Handler):
+    """What the daemon's parts log becomes an event like all others."""
+
+    def __init__(self, director: Director) -> None:
+        super().__init__(logging.INFO)
+        self._director = director
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "error" if record.levelno >= logging.ERROR else "warning"
+        self._director.events.note(Event(kind, record.getMessage()))
 
 
 class Reloading:
