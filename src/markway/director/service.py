@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from markway.apply.store import Store
     from markway.config.load import Loaded
     from markway.director.events import Noted
-
-PID_FILE = "director.pid"
 
 
 async def serve(
@@ -46,20 +45,18 @@ async def serve(
     """
     director = Director(store, tell)
     logging.getLogger("markway").addHandler(_Noted(director))
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop, reload = asyncio.Event(), asyncio.Event()
+    for number, asked in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(director.end)
         await director.begin(read)
         await stack.enter_async_context(beside(director))
-        reloading = Reloading(director, read)
-        loop.add_signal_handler(signal.SIGHUP, reloading.begin)
         notify("READY=1", f"MAINPID={os.getpid()}", "STATUS=watching")
-        watchdog = asyncio.create_task(_watchdog())
+        for task in (_watchdog(), _reload_when_asked(director, read, reload)):
+            stack.callback(asyncio.create_task(task).cancel)
         await stop.wait()
         notify("STOPPING=1")
-        watchdog.cancel()
 
 
 class _Noted(logging.Handler):
@@ -74,33 +71,27 @@ class _Noted(logging.Handler):
         self._director.events.note(Event(kind, record.getMessage()))
 
 
-class Reloading:
-    """Reads the file again when asked to, one time after the other."""
+async def _reload_when_asked(director: Director, read: Callable[[], Loaded], asked: asyncio.Event) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        await _reload(director, read)
+        notify("READY=1")
 
-    def __init__(self, director: Director, read: Callable[[], Loaded]) -> None:
-        self._director, self._read = director, read
-        self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Reload, unless that is going on."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._reload())
-
-    async def _reload(self) -> None:
-        notify("RELOADING=1")
-        note = self._director.events.note
-        try:
-            loaded = await asyncio.to_thread(self._read)
-            if not await self._director.apply(loaded, "reload"):
-                note(Event("apply", "reload: nothing to change"))
-        except ConfigError as error:
-            for problem in error.problems:
-                note(Event("error", str(problem)))
-            note(Event("error", "the file cannot be used: nothing was changed"))
-        except (*KERNEL_ERRORS, MarksError) as error:
-            note(Event("error", f"reload: {error}"))
-        finally:
-            notify("READY=1")
+async def _reload(director: Director, read: Callable[[], Loaded]) -> None:
+    note = director.events.note
+    try:
+        loaded = await asyncio.to_thread(read)
+        if not await director.apply(loaded, "reload"):
+            note(Event("apply", "reload: nothing to change"))
+    except ConfigError as error:
+        for problem in error.problems:
+            note(Event("error", str(problem)))
+        note(Event("error", "the file cannot be used: nothing was changed"))
+    except (*KERNEL_ERRORS, MarksError) as error:
+        note(Event("error", f"reload: {error}"))
 
 
 async def _watchdog() -> None:
