@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -62,6 +63,8 @@ def load(path: Path, *, as_json: bool = False) -> Loaded:
 
     try:
         return load_sources(sources(path))
+    except OSError as error:
+        fail(unreadable(path, error))
     except ConfigError as error:
         if as_json:
             import json
@@ -76,20 +79,22 @@ def load(path: Path, *, as_json: bool = False) -> Loaded:
 
 
 def sources(path: Path) -> list[Source]:
-    """The files of a configuration, read; ends the command if they cannot be."""
+    """The files of a configuration, read; OSError if they cannot be."""
     from markway.config.load import LARGEST_FILE, Source
 
-    try:
-        files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
-        if not files:
-            fail(f"{path} has no *.toml file")
-        found = []
-        for file in files:
-            with file.open("rb") as opened:
-                found.append(Source(str(file), opened.read(LARGEST_FILE + 1)))
-    except OSError as error:
-        fail(f"cannot read {error.filename or path}: {error.strerror}")
+    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(errno.ENOENT, "it has no *.toml file", path)
+    found = []
+    for file in files:
+        with file.open("rb") as opened:
+            found.append(Source(str(file), opened.read(LARGEST_FILE + 1)))
     return found
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Why a configuration cannot be read."""
+    return f"cannot read {error.filename or path}: {error.strerror}"
 
 
 @contextmanager

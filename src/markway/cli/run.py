@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, fail, load, need_root, sources, told
+from markway.cli.common import DEFAULT_PATH, File, fail, load, need_root, sources, told, unreadable
 
 if TYPE_CHECKING:
     from markway.config.load import Loaded
@@ -55,3 +55,7 @@ def run(
         except ConfigError:
             load(file)  # says what is wrong, line by line
             raise
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(unreadable(file, error))

@@ -90,7 +90,7 @@ async def _reload(director: Director, read: Callable[[], Loaded]) -> None:
         for problem in error.problems:
             note(Event("error", str(problem)))
         note(Event("error", "the file cannot be used: nothing was changed"))
-    except (*KERNEL_ERRORS, MarksError) as error:
+    except (*KERNEL_ERRORS, MarksError, OSError) as error:
         note(Event("error", f"reload: {error}"))
 
 
