@@ -194,7 +194,8 @@ def test_agent_says_down(farm: Farm) -> None:
 
 
 def test_command_finds_the_backend(farm: Farm) -> None:
-    script = farm.write("show", "#!/bin/sh\necho noise\nenv | grep ^MARKWAY_ | sort | tr '\\n' ' '\nexit 3\n", 0o755)
+    ours = "env | grep -E '^MARKWAY_(SERVICE|BACKEND|ADDRESS|PORT)=' | sort | tr '\\n' ' '"
+    script = farm.write("show", f"#!/bin/sh\necho noise\n{ours}\nexit 3\n", 0o755)
     why = farm.why(CheckKind.COMMAND, 8080, command=(script,))
     assert why == f"MARKWAY_ADDRESS={SERVER} MARKWAY_BACKEND=a MARKWAY_PORT=8080 MARKWAY_SERVICE=web"
     assert farm.ask(CheckKind.COMMAND, 80, command=("/bin/sh", "-c", "ip -4 address | grep -q 10.98.0.1")).well

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from markway.director.checks.link import LONGEST, Link, Unwell
-from markway.director.checks.secret import changed
+from markway.director.checks.secret import version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ async def secured(link: Link, name: str, *, verify: bool, ca: str) -> TlsLink:
     `ca` is a file of certificates to trust, the system's if empty. OSError if it cannot be read.
     """
     try:
-        tls = TlsLink(link, _context(ca, changed(ca) if ca else 0, verify), name)
+        tls = TlsLink(link, _context(ca, version(ca) if ca else (), verify), name)
         await tls.handshake()
     except ssl.SSLCertVerificationError as error:
         text = error.verify_message.rstrip(".")
@@ -38,7 +38,7 @@ async def secured(link: Link, name: str, *, verify: bool, ca: str) -> TlsLink:
 
 
 @lru_cache(maxsize=64)
-def _context(ca: str, _changed: int, verify: bool) -> ssl.SSLContext:
+def _context(ca: str, _version: tuple[int, ...], verify: bool) -> ssl.SSLContext:
     """Made once for each file: to read a system's certificates takes 10 ms."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not verify:
