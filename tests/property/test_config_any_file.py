@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from markway.config.load import Loaded, Source, load
+from markway.config.messages import fields
+from markway.config.model import CheckKind
 from markway.config.problems import ConfigError
+from markway.config.schema import TABLES
 
 EXAMPLES = [path.read_bytes() for path in sorted(Path("examples").glob("*.toml"))]
 WORDS = [
@@ -29,8 +32,15 @@ LEAVES = (
 )
 KEYS = st.sampled_from([
     "service", "marks", "mask", "web", "backend", "a", "listen", "address", "mode", "persist", "timeout", "source",
+    "check", "load", "api", "http", "snmp", "policy", "schedule", "slow-start", "every", "port",
     "fallback", "allow", "deny", "source-rate", "helper", "weight", "priority", "max-connections", "x y", "", "ä",
 ])  # fmt: skip
+TEXTS = st.sampled_from([
+    "", "/", "\\", "\\x", "\\xff", "ÿ", "(", "a{99999999999}", "[[a]", "((" * 60, "a.b:c", "1.3.6.1", "laLoad.1",
+    "x" * 300, "\0", "a\nb", "200-299", "1s", "50ms", "127.0.0.1:8480", "[::1]", "http://a/b", "é.example", ".", "..",
+])  # fmt: skip
+CHECK_KINDS = [kind.value for kind in CheckKind]
+NUMBERS = st.sampled_from([0, -1, 1, 80, 10**30, 10**400, 1e300, 1e-300, float("inf"), float("nan")])
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
 )
@@ -73,7 +83,7 @@ def test_any_bytes(files):
 @given(
     st.sampled_from(EXAMPLES),
     st.lists(
-        st.tuples(st.integers(0, 3000), st.integers(0, 12), st.sampled_from(WORDS) | st.binary(max_size=3)),
+        st.tuples(st.integers(0, 9000), st.integers(0, 12), st.sampled_from(WORDS) | st.binary(max_size=3)),
         min_size=1,
         max_size=4,
     ),
@@ -99,6 +109,15 @@ def as_toml(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else str(value)
 
 
+def any_table(path: str) -> st.SearchStrategy[dict[str, Any]]:
+    """A table with keys that it may have, most of them as they may be."""
+    keys = {
+        key: st.sampled_from(field.examples or [None]) | TEXTS | NUMBERS | LEAVES | st.lists(TEXTS | LEAVES, max_size=3)
+        for key, field in fields(TABLES[path]).items()
+    }
+    return st.fixed_dictionaries({}, optional=keys)
+
+
 def quoted(text: str) -> str:
     return '"' + "".join(f"\\U{ord(character):08x}" for character in text) + '"'
 
@@ -112,3 +131,33 @@ def quoted(text: str) -> str:
 def test_any_shape_of_tables(document, service, backend):
     document = {"service": {"web": {**service, "backend": {"a": backend}}}} | document
     answer("".join(f"{quoted(key)} = {as_toml(value)}\n" for key, value in document.items()).encode())
+
+
+@SETTINGS
+@given(
+    st.fixed_dictionaries(
+        {"listen": st.just("192.0.2.10:80"), "backend": st.just({"a": {"address": "192.168.1.10"}})},
+        optional={
+            "check": any_table("service.NAME.check"),
+            "load": any_table("service.NAME.load"),
+            "schedule": st.sampled_from(["queue", "least-load", "random"]),
+            "policy": TEXTS | LEAVES,
+            "slow-start": TEXTS | LEAVES,
+            "orphans": st.sampled_from(["keep", "cut", ""]),
+        },
+    ),
+    any_table("api"),
+)
+def test_any_check_load_and_api(service, api):
+    document = {"service": {"web": service}, "api": api}
+    answer("".join(f"{quoted(key)} = {as_toml(value)}\n" for key, value in document.items()).encode())
+
+
+@SETTINGS
+@given(st.sampled_from(CHECK_KINDS), any_table("service.NAME.check"), st.data())
+def test_any_check_of_one_kind(kind, table, data):
+    table = {key: value for key, value in table.items() if key not in CHECK_KINDS}
+    field = fields(TABLES["service.NAME.check"])[kind]
+    check = {kind: data.draw(st.sampled_from(field.examples or [None]))} | table
+    service = {"listen": "192.0.2.10:80", "check": check, "backend": {"a": {"address": "192.168.1.10:80"}}}
+    answer(f"service = {as_toml({'web': service})}\n".encode())

@@ -12,9 +12,11 @@ from markway.config.load import LARGEST_FILE, Loaded, Source, load, load_text
 from markway.config.model import (
     ALL_PORTS,
     Backend,
+    CheckKind,
     Config,
     Endpoint,
     Listener,
+    LoadKind,
     Mode,
     Persist,
     PortRange,
@@ -58,8 +60,8 @@ def test_the_smallest_file_and_its_defaults():
 def test_everything():
     config = load([Source("everything.toml", Path("examples/everything.toml").read_bytes())]).config
     assert config.mask == 0xFFFF
-    assert [service.name for service in config.services] == ["boot", "dns", "files", "lab", "media", "shop"]
-    boot, dns, files, lab, media, shop = config.services
+    named = {service.name: service for service in config.services}
+    boot, dns, files, lab, media, shop = map(named.__getitem__, ("boot", "dns", "files", "lab", "media", "shop"))
     assert (boot.helper, files.helper) == ("tftp", "ftp")
     assert [one.protocol for one in dns.listeners] == [Protocol.TCP, Protocol.UDP]
     assert dns.backends[0].endpoints == (Endpoint(ip_address("192.168.1.21"), None),)
@@ -77,6 +79,16 @@ def test_everything():
     assert [str(endpoint.address) for endpoint in shop.sorry] == ["192.168.1.99", "fd00:1::99"]
     assert [backend.name for backend in shop.backends] == ["a", "b", "spare"]
     assert (shop.backends[0].max_connections, shop.backends[2].priority) == (10000, 2)
+    checks = [service.check for service in config.services if service.check]
+    assert {check.kind for check in checks} == {*CheckKind}
+    assert {service.load.kind for service in config.services if service.load} == {*LoadKind}
+    assert {service.schedule for service in config.services} == {*Schedule}
+    assert boot.check
+    assert (boot.check.send, boot.check.expect) == (b"\0\1check\0octet\0", b"\0\3")
+    assert config.api
+    assert (named["jobs"].policy, named["orders"].cut_orphans, named["reports"].slow_start) == (
+        "shop.balance:by_customer", True, 60.0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples").glob("*.toml")), ids=lambda path: path.name)
@@ -247,12 +259,14 @@ def farm(backends: int, *, extra: str = "") -> str:
     return f'[service.web]\nlisten = "192.0.2.10:80"\n{extra}{rows}'
 
 
-@pytest.mark.parametrize("extra", ["", 'persist.timeout = "1m"\n', 'fallback.address = "10.0.0.2"\n'])
+@pytest.mark.parametrize(
+    "extra", ["", 'persist.timeout = "1m"\n', 'fallback.address = "10.0.0.2"\n', 'schedule = "queue"\n']
+)
 def test_the_mask_has_a_number_for_everything(extra):
     fitting, over = (7, 8) if not extra else (6, 7)
     assert load_text("[marks]\nmask = 0x70\n" + farm(fitting, extra=extra))
-    counts = (over, int("fallback" in extra), int("persist" in extra))
-    parts = "{} backends, {} fallback servers, {} services with persist".format(*counts)
+    counts = (over, int("fallback" in extra), int("persist" in extra or "queue" in extra))
+    parts = "{} backends, {} fallback servers, {} services with persist or a queue".format(*counts)
     assert refused(("[marks]\nmask = 0x70\n" + farm(over, extra=extra)).encode()) == [
         (
             f"0.toml:2:1: marks.mask: the mask 0x00000070 has 7 numbers, and 8 are needed ({parts}) "

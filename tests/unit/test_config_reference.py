@@ -32,13 +32,22 @@ def test_every_key_is_described_with_an_example():
     for path, table in TABLES.items():
         for key, field in fields(table).items():
             assert field.description, (path, key)
-            assert field.examples or key in {"service", "backend", "marks"}, (path, key)
+            assert field.examples or key in {"service", "backend", "marks", "api"}, (path, key)
 
 
 @pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", reference_markdown(), re.DOTALL))
 def test_every_example_is_toml(block):
     for line in block.splitlines():
         assert tomli.loads(line)
+
+
+@pytest.mark.parametrize("path", [path for path in TABLES if path])
+def test_every_example_fits_the_schema(path):
+    schema = json_schema()
+    known = schema["$defs"][TABLES[path].__name__]["properties"]
+    for key, field in fields(TABLES[path]).items():
+        for example in field.examples or ():
+            assert patterns(known[key], example, schema["$defs"]), (key, example)
 
 
 def test_the_schema_knows_the_needed_keys_and_no_null():
@@ -70,7 +79,8 @@ def patterns(schema: object, value: object, defs: dict[str, object]) -> bool:
             fits = re.search(schema.get("pattern", ""), value) is not None
             return schema["type"] == "string" and fits and value in schema.get("enum", [value])
         case _:
-            return bool(schema["type"] == "integer")
+            kinds = {"boolean"} if isinstance(value, bool) else {"integer", "number"}
+            return schema["type"] in kinds and value == schema.get("const", value)
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples").glob("*.toml")), ids=lambda path: path.name)
@@ -81,13 +91,18 @@ def test_the_schema_takes_the_examples(path):
 
 def test_the_example_with_everything_has_every_key():
     document = tomli.loads(Path("examples/everything.toml").read_text())
-    tables = [document["marks"], *document["service"].values()]
+    used: dict[str, set[str]] = {path: set() for path in TABLES}
+    used[""] |= document.keys()
+    for name in ("marks", "api"):
+        used[name] |= document[name].keys()
     for service in document["service"].values():
-        tables += [item for item in (service.get("persist"), service.get("fallback")) if isinstance(item, dict)]
-        tables += service["backend"].values()
-    used = {key for table in tables for key in table}
-    known = {key for path, table in TABLES.items() if path for key in fields(table)}
-    assert used == known
+        used["service.NAME"] |= service.keys()
+        for key in ("persist", "fallback", "check", "load"):
+            if isinstance(service.get(key), dict):
+                used[f"service.NAME.{key}"] |= service[key].keys()
+        for backend in service["backend"].values():
+            used["service.NAME.backend.NAME"] |= backend.keys()
+    assert used == {path: {*fields(table)} for path, table in TABLES.items()}
 
 
 def test_required_is_what_loading_misses():

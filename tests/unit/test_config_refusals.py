@@ -42,18 +42,16 @@ mode = "DNAT"
     2:1: service.web.mode: expected "dnat" or "snat", got "DNAT" (did you mean "dnat"?)
 mode = 1
     2:1: service.web.mode: expected "dnat" or "snat", got the integer 1 (for example mode = "snat")
-schedule = "least-connections"
-    2:1: service.web.schedule: "least-connections" is not in this version of Markway: there are
-        "random", "round-robin", "source-hash" and "flow-hash"
 schedule = "rr"
-    2:1: service.web.schedule: expected "random", "round-robin", "source-hash" or "flow-hash", got "rr"
+    2:1: service.web.schedule: expected "random", "round-robin", "source-hash", "flow-hash",
+        "least-connections", "least-load" or "queue", got "rr"
 schedule = "roundrobin"
-    2:1: service.web.schedule: expected "random", "round-robin", "source-hash" or "flow-hash", got
-        "roundrobin" (did you mean "round-robin"?)
-check = { http = "/" }
-    2:1: service.web: "check" is not in this version of Markway
-load = { snmp = "x" }
-    2:1: service.web: "load" is not in this version of Markway
+    2:1: service.web.schedule: expected "random", "round-robin", "source-hash", "flow-hash",
+        "least-connections", "least-load" or "queue", got "roundrobin" (did you mean "round-robin"?)
+schedule = 1
+    2:1: service.web.schedule: expected "random", "round-robin", "source-hash", "flow-hash",
+        "least-connections", "least-load" or "queue", got the integer 1 (for example schedule =
+        "source-hash")
 max_connections = 5
     2:1: service.web: unknown key "max_connections" (did you mean "max-connections"?)
 example = { org = 1 }
@@ -372,7 +370,7 @@ BY_TABLE = [
     ("[guard.ssh]\n" + service(), 'm:1:2: "guard" is not in this version of Markway'),
     ("[blocklist.x]\n" + service(), 'm:1:2: "blocklist" is not in this version of Markway'),
     ("[services.x]\n" + service(), 'm:1:2: unknown key "services" (did you mean "service"?)'),
-    ("[xyz]\n" + service(), 'm:1:2: unknown key "xyz" (there are marks and service)'),
+    ("[xyz]\n" + service(), 'm:1:2: unknown key "xyz" (there are marks, api and service)'),
     ("[service.web]\n" + GOOD_LISTEN, ("m:1:10: service.web: the service has no backend (write "
      "[service.web.backend.NAME] with its address)")),
     (service(listen=""), 'm:1:10: service.web: the service listens nowhere (for example listen = "192.0.2.10:80")'),
@@ -397,7 +395,7 @@ SYNTAX = [
     ("= 1\n", 'm:1:1: this is neither a key nor a table (for example [service.web] or mode = "dnat")'),
     ("a = reset\n", 'm:1:5: "reset" is not a value (a text needs quotes: "reset")'),
     ("a = \n", "m:1:5: a value is missing"),
-    ('a = "\\d"', "m:1:8: a \\ in a string needs another one before it"),
+    ('a = "\\d"', "m:1:8: a \\ in a string needs another one before it (or put the text in single quotes)"),
     ("a = 1 b = 2", "m:1:7: not TOML: Expected newline or end of document after a statement"),
     ("[x]\na.b = 1\na.b = 2\n", 'm:3:3: x.a.b: "b" is already defined, at m:2:3 (keep one of them)'),
     ("[x]\n[y]\n[x]\n", 'm:3:2: x: "x" is already defined, at m:1:2 (keep one of them)'),

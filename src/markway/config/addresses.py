@@ -16,7 +16,7 @@ from markway.config.problems import WrongValue, did_you_mean, quote
 LAST_PORT = 65535
 PORT_NAMES = {  # what people write where a number belongs; /etc/services is the machine's, so not read
     "dns": 53, "domain": 53, "ftp": 21, "http": 80, "https": 443, "imap": 143, "imaps": 993, "ldap": 389,
-    "mysql": 3306, "ntp": 123, "pop3": 110, "postgresql": 5432, "smtp": 25, "snmp": 161, "ssh": 22,
+    "mysql": 3306, "ntp": 123, "pop3": 110, "postgresql": 5432, "redis": 6379, "smtp": 25, "snmp": 161, "ssh": 22,
     "tftp": 69,
 }  # fmt: skip
 PROTOCOLS = {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from markway.config.build_checks import check_of, load_of, policy_of, seconds_of
+from markway.config.build_checks import check_of, cuts_orphans, policy_of, slow_start_of
+from markway.config.build_loads import load_of
 from markway.config.conflicts import (
     all_differ,
     check_families,
@@ -47,6 +48,7 @@ def build(place: Place, table: ServiceTable, report: Report) -> Built:
     families: set[int] = {claim.listener.address.version for claim in claims} if listens else {4, 6}
     backends, targets = _backends(place, table, families, report)
     refusal, sorry = _fallback(place, table, families, report)
+    load = load_of(place, table, backends, report)
     reachable = [*targets, *sorry]
     if not all_differ(claims, reachable):
         check_loops(place.source, claims, reachable, report)
@@ -69,11 +71,11 @@ def build(place: Place, table: ServiceTable, report: Report) -> Built:
         fallback=refusal,
         sorry=tuple([endpoint for _, endpoint in sorry]),
         helper=table.helper,
-        policy=policy_of(place, table, report),
-        check=check_of(place, table, report),
-        load=load_of(place, table, report),
-        slow_start=seconds_of(place, "slow-start", table.slow_start, 0.0, report),
-        cut_orphans=table.orphans == "cut",
+        policy=policy_of(place, table, load, report),
+        check=check_of(place, table, backends, report),
+        load=load,
+        slow_start=slow_start_of(place, table, report),
+        cut_orphans=cuts_orphans(place, table, claims, report),
     )
     return Built(service, place, claims, targets)
 

@@ -1,295 +1,179 @@
-"""From the tables `check`, `load` and `[api]` to the model's values."""
+"""From a service's table `check`, and the keys that go with it, to the model's values."""
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from markway.config.addresses import parse_endpoint
-from markway.config.model import Api, Check, CheckKind, Load, LoadKind, Schedule
-from markway.config.problems import Place, Report, WrongValue, listed, quote
-from markway.config.units import parse_interval, parse_timeout
-from markway.config.values import parse_each
+from markway.config.kinds import at, attribute, check_port, kind_of, of_no_use, program_of, without
+from markway.config.model import POLICIES, Check, CheckKind, LoadKind, Protocol, Schedule
+from markway.config.problems import quote
+from markway.config.texts import (
+    parse_bytes,
+    parse_file,
+    parse_host,
+    parse_pattern,
+    parse_policy,
+    parse_question,
+    parse_server_name,
+    parse_statuses,
+    parse_url_path,
+    parse_word,
+)
+from markway.config.units import parse_interval, parse_notice
+from markway.config.values import value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pydantic import BaseModel
-
-    from markway.config.schema import File, ServiceTable
+    from markway.config.model import Backend, Load
+    from markway.config.problems import Place, Report
+    from markway.config.schema import ServiceTable
     from markway.config.schema_checks import Check as CheckTable
-    from markway.config.schema_checks import Load as LoadTable
+    from markway.config.values import Claim
 
-K = TypeVar("K", bound=StrEnum)
+T = TypeVar("T")
 
-TWO_CHOICES = "two-choices"
-
-_POLICY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _EXCHANGES = {CheckKind.TCP, CheckKind.UDP}
 _HTTP = {CheckKind.HTTP, CheckKind.HTTPS}
+_HTTPS = {CheckKind.HTTPS}
 _LOGINS = {CheckKind.MYSQL, CheckKind.POSTGRESQL}
-_OF_CHECKS: dict[str, set[CheckKind]] = {
+_USES = {
+    "port": {*CheckKind} - {CheckKind.PING, CheckKind.AGENT},
     "send": _EXCHANGES,
     "expect": _EXCHANGES,
     "status": _HTTP,
     "body": _HTTP,
     "host": _HTTP,
-    "sni": {CheckKind.HTTPS},
-    "ca": {CheckKind.HTTPS},
-    "expiry-warning": {CheckKind.HTTPS},
+    "sni": _HTTPS,
+    "verify": _HTTPS,
+    "ca": _HTTPS,
+    "expiry-warning": _HTTPS,
+    "record": {CheckKind.DNS},
     "user": _LOGINS,
     "password-file": {*_LOGINS, CheckKind.REDIS},
     "database": {CheckKind.POSTGRESQL},
 }
-_OF_LOADS: dict[str, set[LoadKind]] = {
-    "field": {LoadKind.HTTP},
-    "community-file": {LoadKind.SNMP},
-    "user": {LoadKind.SNMP},
-    "auth": {LoadKind.SNMP},
-    "auth-file": {LoadKind.SNMP},
-    "privacy": {LoadKind.SNMP},
-    "privacy-file": {LoadKind.SNMP},
-}
 """Keys that only some kinds have a use for."""
 
-_FULL = {"laLoad": 1.0, "laLoadInt": 100.0, "hrProcessorLoad": 100.0, "ifInOctets": 12.5e6, "ifOutOctets": 12.5e6}
+_ASKED_WITHOUT_PORT = {CheckKind.PING, CheckKind.COMMAND, CheckKind.AGENT}
+_EVERY = 2.0
 _LONGEST_TIMEOUT = 2.0
-_EVERY_CHECK, _EVERY_LOAD = 2.0, 5.0
-_DAY = 86400.0
+_EXPIRY_WARNING = 14 * 86400.0
 
 
-def seconds_of(place: Place, key: str, text: str | None, default: float, report: Report) -> float:
-    """A duration in seconds."""
-    found = parse_each(place, key, text, parse_interval, report)
-    return found[0][1] if found else default
-
-
-def policy_of(place: Place, table: ServiceTable, report: Report) -> str:
-    """Who chooses under a queued schedule; empty under any other."""
-    where = Place(place.source, (*place.path, "policy"))
-    if table.policy is None:
-        return "" if not Schedule(table.schedule).queued else _policy_named(table.schedule)
-    if table.schedule != "queue":
-        report.error(where, f'schedule "{table.schedule}" has no policy', 'write schedule = "queue"')
-    elif table.policy != TWO_CHOICES and _POLICY.fullmatch(table.policy) is None:
-        hint = f'"{TWO_CHOICES}", or a callable such as "shop.balance:by_customer"'
-        report.error(where, f"{quote(table.policy)} is no policy", hint)
-    return table.policy
-
-
-def _policy_named(schedule: str) -> str:
-    return TWO_CHOICES if schedule == "queue" else schedule
-
-
-def check_of(place: Place, table: ServiceTable, report: Report) -> Check | None:
+def check_of(place: Place, table: ServiceTable, backends: Sequence[Backend], report: Report) -> Check | None:
     """The service's check."""
     if table.check is None:
         return None
-    where = Place(place.source, (*place.path, "check"))
-    given = table.check
-    kind = _kind(where, given, CheckKind, report)
+    where = at(place, "check")
+    kind = kind_of(where, table.check, CheckKind, report)
     if kind is None:
         return None
-    _useless(where, given, kind, _OF_CHECKS, report)
-    _needed(where, given, kind, report)
-    every = seconds_of(where, "every", given.every, _EVERY_CHECK, report)
-    timeout = seconds_of(where, "timeout", given.timeout, min(every / 2, _LONGEST_TIMEOUT), report)
-    _pattern(where, given.body, report)
-    if not (given.port or given.agent):
-        _portless(table, where, kind, report)
+    given = _useful(where, table.check, kind, report)
+    if kind not in _ASKED_WITHOUT_PORT and given.port is None:
+        check_port(where, kind, backends, report)
+
+    def read(key: str, parse: Callable[[str], T], default: T) -> T:
+        value = getattr(given, attribute(key))
+        return value_of(at(where, key), None if value is None else str(value), parse, default, report)
+
+    every, fast, timeout = _times(where, given, report)
     return Check(
-        kind=kind,
-        every=every,
-        fast=min(seconds_of(where, "fast", given.fast, every / 4, report), every),
-        timeout=timeout,
-        rise=given.rise,
-        fall=given.fall,
+        kind=kind, every=every, fast=fast, timeout=timeout, rise=given.rise, fall=given.fall,
         jitter=given.jitter / 100,
         passive=given.passive,
         port=given.agent or given.port,
-        target=given.http or given.https or given.dns or "",
-        send=_octets(where, "send", given.send, report),
-        expect=_octets(where, "expect", given.expect, report),
-        status=_statuses(where, given.status, report),
-        body=given.body or "",
-        host=given.host or "",
-        sni=given.sni or given.host or "",
+        target=_target(where, given, kind, report),
+        send=read("send", parse_bytes, b""),
+        expect=read("expect", parse_bytes, b""),
+        status=read("status", parse_statuses, ((200, 399),)),
+        body=read("body", parse_pattern, ""),
+        host=read("host", parse_host, ""),
+        sni=read("sni", parse_server_name, ""),
         verify=given.verify,
-        ca=given.ca or "",
-        expiry_warning=_warned_before(where, given, report),
+        ca=read("ca", parse_file, ""),
+        expiry_warning=read("expiry-warning", parse_notice, _EXPIRY_WARNING),
         record=given.record,
-        command=tuple(given.command or ()),
-        user=given.user or "",
-        password_file=given.password_file or "",
-        database=given.database or given.user or "",
-    )
+        command=program_of(where, given.command, report),
+        user=(user := read("user", parse_word, "")),
+        password_file=read("password-file", parse_file, ""),
+        database=read("database", parse_word, user),
+    )  # fmt: skip
 
 
-def _warned_before(where: Place, given: CheckTable, report: Report) -> float:
-    """How long before its end a certificate is warned of; longer than an interval may be."""
-    found = parse_each(where, "expiry-warning", given.expiry_warning, parse_timeout, report)
-    return float(found[0][1]) if found else 14 * _DAY
-
-
-def load_of(place: Place, table: ServiceTable, report: Report) -> Load | None:
-    """Where the service's backends' load is read."""
-    if table.load is None:
-        return None
-    where = Place(place.source, (*place.path, "load"))
-    given = table.load
-    kind = _kind(where, given, LoadKind, report)
-    if kind is None:
-        return None
-    _useless(where, given, kind, _OF_LOADS, report)
-    _snmp(where, given, kind, report)
-    every = seconds_of(where, "every", given.every, _EVERY_LOAD, report)
-    if given.full is not None and given.full <= 0:
-        report.error(
-            Place(where.source, (*where.path, "full")), "a fully loaded backend reads more than 0", "full = 100"
-        )
-    return Load(
-        kind=kind,
-        every=every,
-        timeout=seconds_of(where, "timeout", given.timeout, _LONGEST_TIMEOUT, report),
-        stale=seconds_of(where, "stale", given.stale, 3 * every, report),
-        full=float(given.full or _FULL.get((given.snmp or "").partition(".")[0], 100.0)),
-        floor=given.floor / 100,
-        port=given.agent or given.port,
-        target=given.snmp or given.http or "",
-        field=tuple((given.field or "").split(".")) if given.field else (),
-        command=tuple(given.command or ()),
-        version=given.version,
-        community_file=given.community_file or "",
-        user=given.user or "",
-        auth=given.auth or "",
-        auth_file=given.auth_file or "",
-        privacy=given.privacy or "",
-        privacy_file=given.privacy_file or "",
-    )
-
-
-def api_of(files: Sequence[tuple[int, File]], report: Report) -> Api | None:
-    """Where the daemon answers over TCP; None for the Unix socket alone."""
-    found: Api | None = None
-    seen: Place | None = None
-    for source, file in files:
-        if file.api is None:
-            continue
-        place = Place(source, ("api",))
-        if seen:
-            report.error(place, "[api] is already defined", other=seen)
-            continue
-        seen = place
-        endpoint = parse_each(place, "listen", file.api.listen, parse_endpoint, report)
-        if not endpoint:
-            report.missing(place, "listen", "the API listens nowhere", 'for example listen = "127.0.0.1:8480"')
-            continue
-        address, port = endpoint[0][1]
-        if not file.api.token_file:
-            report.missing(
-                place, "token-file", "anybody who reaches this address could change the machine",
-                'write a token into a file only root can read: token-file = "/etc/markway/api.token"',
-            )  # fmt: skip
-        if bool(file.api.certificate) != bool(file.api.key):
-            report.error(place, "a certificate and its key belong together", "give both, or none")
-        found = Api(address, port or 0, file.api.token_file or "", file.api.certificate or "", file.api.key or "")
-    return found
-
-
-def _kind(where: Place, given: BaseModel, kinds: type[K], report: Report) -> K | None:
-    """The one key that says how to ask."""
-    named = [kind for kind in kinds if getattr(given, kind.value) is not None]
-    if len(named) == 1:
-        return named[0]
-    words = [f"`{kind.value}`" for kind in kinds]
-    if named:
-        report.error(where, f"{listed([quote(kind) for kind in named], 'and')} at once: only one can ask", "keep one")
-    elif not any(report.doubtful(where, kind.value) for kind in kinds):
-        report.error(where, "nothing says how to ask", f"there are {listed(words, 'and')}")
-    return None
-
-
-def _useless(
-    where: Place, given: BaseModel, kind: StrEnum, uses: dict[str, set[CheckKind]] | dict[str, set[LoadKind]],
-    report: Report,
-) -> None:  # fmt: skip
-    for key, users in uses.items():
-        if kind not in users and getattr(given, key.replace("-", "_")) is not None:
-            names = listed([f"`{user}`" for user in sorted(users)], "and")
-            report.error(Place(where.source, (*where.path, key)), f"{kind} has no use for it", f"it is for {names}")
-
-
-def _needed(where: Place, given: CheckTable, kind: CheckKind, report: Report) -> None:
+def _useful(where: Place, given: CheckTable, kind: CheckKind, report: Report) -> CheckTable:
+    """The table as this kind of check has it; what is too much or missing is reported."""
+    given = without(where, given, f"a check by {kind}", of_no_use(kind, _USES), report)
+    if not given.verify:
+        given = without(where, given, "a check that does not verify", {"ca": "leave out verify = false"}, report)
+    if kind in _LOGINS and given.user is None and not report.doubtful(where, "user"):
+        hint = 'name one: user = "markway"'
+        without(where, given, "a check without a user", {"password-file": hint, "database": hint}, report)
     if kind is CheckKind.UDP and given.send is None:
-        report.missing(where, "send", "a udp check must send something", 'for example send = "\\\\x00"')
-    if kind in _HTTP and not (given.http or given.https or "").startswith("/"):
-        report.error(Place(where.source, (*where.path, kind.value)), "a path starts with a /", f'{kind} = "/"')
-    if kind is CheckKind.COMMAND and not given.command:
-        report.error(Place(where.source, (*where.path, "command")), "there is no program", 'command = ["/bin/true"]')
+        report.missing(where, "send", "a check by udp has to send something", r"for example send = 'ping\n'")
+    return given
 
 
-def _snmp(where: Place, given: LoadTable, kind: LoadKind, report: Report) -> None:
-    if kind is LoadKind.HTTP and not given.field:
-        report.missing(where, "field", "nothing says where in the JSON the number is", 'for example field = "load"')
-    if kind is LoadKind.SNMP and given.version == "3" and not given.user:
-        report.missing(where, "user", "SNMP 3 needs a user", 'for example user = "markway"')
-    if given.privacy and not given.auth:
-        report.error(Place(where.source, (*where.path, "privacy")), "privacy needs auth too (RFC 3414)", 'auth = "sha"')
-    for key, file in (("auth", given.auth_file), ("privacy", given.privacy_file)):
-        if getattr(given, key) and not file:
-            report.missing(where, f"{key}-file", f"{key} needs a passphrase", f"write it into a file: {key}-file = …")
+def _times(where: Place, given: CheckTable, report: Report) -> tuple[float, float, float]:
+    """Seconds: from one check to the next, the same when it matters, and for one answer."""
+    every = value_of(at(where, "every"), given.every, parse_interval, _EVERY, report)
+    fast = value_of(at(where, "fast"), given.fast, parse_interval, every / 4, report)
+    timeout = value_of(at(where, "timeout"), given.timeout, parse_interval, min(every / 2, _LONGEST_TIMEOUT), report)
+    if report.doubtful(where, "every"):
+        return every, fast, timeout
+    if fast > every:
+        report.error(
+            at(where, "fast"),
+            f"longer than every, which is {every:g} s",
+            f'for example fast = "{max(every / 4, 0.05):g}s"',
+        )
+    if timeout > every:
+        report.warning(
+            at(where, "timeout"), f"longer than every: while there is no answer, a check comes every {timeout:g} s only"
+        )
+    return every, fast, timeout
 
 
-def _portless(table: ServiceTable, where: Place, kind: CheckKind, report: Report) -> None:
-    """Report backends that keep the client's port, where there is no client to tell it."""
-    if kind in {CheckKind.PING, CheckKind.COMMAND}:
-        return
-    for row in table.backend.values():
-        texts = [row.address] if isinstance(row.address, str) else row.address or []
-        if any(_without_port(text) for text in texts):
-            report.missing(where, "port", "a backend has no port of its own to ask", "port = 80")
-            return
+def _target(where: Place, given: CheckTable, kind: CheckKind, report: Report) -> str:
+    """The path of HTTP, the name of DNS; other kinds have none."""
+    if kind is CheckKind.DNS:
+        return value_of(at(where, "dns"), given.dns, parse_question, "", report)
+    path = given.https if kind is CheckKind.HTTPS else given.http
+    return value_of(at(where, kind), path, parse_url_path, "", report)
 
 
-def _without_port(text: str) -> bool:
-    try:
-        return parse_endpoint(text).port is None
-    except WrongValue:
-        return False
-
-
-def _pattern(where: Place, text: str | None, report: Report) -> None:
-    try:
-        re.compile(text or "")
-    except re.error as error:
-        report.error(Place(where.source, (*where.path, "body")), f"{quote(text or '')} is no pattern: {error}")
-
-
-def _octets(where: Place, key: str, text: str | None, report: Report) -> bytes:
-    r"""A text as bytes, in which \xHH, \r, \n, \t, \0 and \\ stand for one each."""
-    if text is None:
-        return b""
-    named = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
-    found = b""
-    for match in re.finditer(r"\\(x[0-9a-fA-F]{2}|.|$)|[^\\]+", text, re.DOTALL):
-        if match[1] is None:
-            found += match[0].encode()
-        elif match[1][:1] == "x" and len(match[1]) == 3:  # noqa: PLR2004
-            found += bytes.fromhex(match[1][1:])
-        elif match[1] in named:
-            found += named[match[1]]
-        else:
-            place = Place(where.source, (*where.path, key))
-            report.error(place, f"{quote(match[0])} means nothing", r"write \\xHH for a byte, \\\\ for a backslash")
+def slow_start_of(place: Place, table: ServiceTable, report: Report) -> float:
+    """How many seconds a backend takes to come back; 0 for none."""
+    found = value_of(at(place, "slow-start"), table.slow_start, parse_interval, 0.0, report)
+    if table.slow_start is not None and table.check is None and not report.doubtful(place, "check"):
+        what = "without a check no backend is ever seen to come back"
+        report.error(at(place, "slow-start"), what, "for example check = { tcp = true }")
     return found
 
 
-def _statuses(where: Place, value: str | int | None, report: Report) -> tuple[tuple[int, int], ...]:
-    if value is None:
-        return ((200, 399),)
-    if re.fullmatch(r"[1-5]\d\d(-[1-5]\d\d)?(,[1-5]\d\d(-[1-5]\d\d)?)*", str(value)) is None:
-        report.error(Place(where.source, (*where.path, "status")), f"{value} is no HTTP status", '"200-299,401"')
-        return ()
-    ends = [part.partition("-") for part in str(value).split(",")]
-    return tuple((int(first), int(last or first)) for first, _, last in ends)
+def cuts_orphans(place: Place, table: ServiceTable, claims: Sequence[Claim], report: Report) -> bool:
+    """Whether TCP connections of dead or removed backends are cut."""
+    cut = table.orphans == "cut"
+    if cut and claims and all(claim.listener.protocol is Protocol.UDP for claim in claims):
+        report.error(at(place, "orphans"), "the service has no TCP connections; UDP flows always move", "leave it out")
+    return cut
+
+
+def policy_of(place: Place, table: ServiceTable, load: Load | None, report: Report) -> str:
+    """Who chooses under a queued schedule; empty under any other."""
+    where = at(place, "policy")
+    schedule = Schedule(table.schedule)
+    if table.policy is not None and schedule is not Schedule.QUEUE and not report.doubtful(place, "schedule"):
+        report.error(where, f"schedule {quote(schedule)} has no policy", 'write schedule = "queue"')
+        return ""
+    default = POLICIES[0] if schedule is Schedule.QUEUE else schedule.value if schedule.queued else ""
+    policy = value_of(at(place, "policy"), table.policy, parse_policy, default, report)
+    if policy == Schedule.LEAST_LOAD and not report.doubtful(place, "load"):
+        said = at(place, "schedule" if schedule is Schedule.LEAST_LOAD else "policy")
+        if load is None and table.load is None:
+            report.warning(
+                said, "nothing tells the load: shares are by weight", 'for example load = { snmp = "laLoadInt.1" }'
+            )
+        elif load is not None and load.kind is LoadKind.AGENT:
+            report.warning(said, "an agent tells weights, not loads: shares are by weight", "read the load by snmp")
+    return policy

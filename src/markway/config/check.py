@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from markway.config.build import build
-from markway.config.build_checks import api_of
+from markway.config.build_api import api_of
 from markway.config.conflicts import check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
@@ -25,10 +25,11 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     the first.
     """
     built = _services(files, report)
-    check_claims([claim for one in built for claim in one.claims], report)
+    claims = [claim for one in built for claim in one.claims]
+    check_claims(claims, report)
     check_chains(built, report)
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
-    return Config(services, _mask(files, services, report), api_of(files, report))
+    return Config(services, _mask(files, services, report), api_of(files, claims, report))
 
 
 def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:
@@ -71,14 +72,14 @@ def _check_width(place: Place, mask: int, services: Sequence[Service], report: R
     """Report a mask with fewer numbers than are needed; 0 is the number of no backend."""
     backends = sum(len(service.backends) for service in services)
     fallbacks = sum(bool(service.sorry) for service in services)
-    persistent = sum(service.persist is not None for service in services)
-    needed = backends + fallbacks + persistent
+    tagged = sum(service.persist is not None or service.schedule.queued for service in services)
+    needed = backends + fallbacks + tagged
     if mask.bit_count() >= needed.bit_length():
         return
     wider = mask
     while wider.bit_count() < needed.bit_length():
         wider |= (wider + 1) & ~wider  # the lowest bit that is free
-    parts = f"{backends} backends, {fallbacks} fallback servers, {persistent} services with persist"
+    parts = f"{backends} backends, {fallbacks} fallback servers, {tagged} services with persist or a queue"
     hint = f'for example mask = "0x{wider:08x}"' if wider <= LARGEST_MASK else "split the services over two machines"
     report.error(
         place,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import tomli
@@ -43,7 +43,7 @@ _SYNTAX = {
     "Unclosed inline table": ("the table is not closed here", "a , or } is missing"),
     "Expected '=' after a key in a key/value pair": ("a = is expected after the key", None),
     "Invalid statement": ("this is neither a key nor a table", 'for example [service.web] or mode = "dnat"'),
-    "Unescaped '\\' in a string": ("a \\ in a string needs another one before it", None),
+    "Unescaped '\\' in a string": ("a \\ in a string needs another one before it", "or put the text in single quotes"),
 }
 
 
@@ -57,11 +57,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration without errors, and what in it is probably not meant, sorted by place."""
+    """A configuration without errors, and what in it is probably not meant, sorted by place.
+
+    `sources` are the files that say so. They are not compared: others may say the same.
+    """
 
     config: Config
     warnings: tuple[Problem, ...]
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Source, ...] = field(default=(), compare=False)
 
 
 def load(sources: Sequence[Source]) -> Loaded:

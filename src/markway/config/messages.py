@@ -167,7 +167,8 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _choices(field: FieldInfo) -> list[str]:
-    return [word for kind in _alternatives(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)]
+    words = [word for kind in _alternatives(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)]
+    return [word for word in words if isinstance(word, str)]
 
 
 def expected(field: FieldInfo) -> str:
@@ -216,6 +217,8 @@ def toml(value: Any) -> str:
         return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in value.items())} }}"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str) and "\\" in value and "'" not in value:
+        return f"'{value}'"  # in which a backslash is one
     return quote(value) if isinstance(value, str) else str(value)
 
 

@@ -53,6 +53,10 @@ class Schedule(StrEnum):
         return self in {Schedule.LEAST_CONNECTIONS, Schedule.LEAST_LOAD, Schedule.QUEUE}
 
 
+POLICIES = ("two-choices", "least-connections", "least-load")
+"""Who may choose under the schedule `queue`, besides the operator's own; the first if the file does not say."""
+
+
 class Refusal(StrEnum):
     """What a client gets instead of a backend."""
 

@@ -159,8 +159,9 @@ def show(path: Path) -> str:
 
 def did_you_mean(word: str, known: Sequence[str]) -> str | None:
     """A question naming the likeliest of the `known` words, or None."""
-    close = get_close_matches(word[:QUOTED_AT_MOST].lower().replace("_", "-"), known, n=1)
-    return f"did you mean {quote(close[0])}?" if close else None
+    lower = {name.lower(): name for name in known}
+    close = get_close_matches(word[:QUOTED_AT_MOST].lower().replace("_", "-"), lower, n=1)
+    return f"did you mean {quote(lower[close[0]])}?" if close else None
 
 
 def listed(words: Sequence[str], last: str = "or") -> str:

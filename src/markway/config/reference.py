@@ -32,8 +32,8 @@ Editors complete and check the file with the [JSON Schema](markway.schema.json) 
 
 * **Names** of services and backends are 1 to 63 of `a-z`, `0-9`, `_`, `.` and `-`, and start with a letter or
   digit. A name with dots is quoted: `[service."www.example.org"]`.
-* **Durations** are numbers with units, as systemd writes them: `90s`, `10m`, `1h 30min`, `2d`. Units are `s`,
-  `m` or `min`, `h`, `d` and `w`; a number without a unit is refused.
+* **Durations** are numbers with units, as systemd writes them: `90s`, `10m`, `1h 30min`, `2d`. Units are `ms`,
+  `s`, `m` or `min`, `h`, `d` and `w`; a number without a unit is refused.
 * **Addresses** are written out: names are not looked up. IPv6 addresses are in brackets where a port follows.
 * **Networks** are addresses with a prefix length and no bits beyond it: `10.0.0.0/8`, `2001:db8::/32`.
 """

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from markway.config.forms import Duration, Form
-from markway.config.model import DEFAULT_MASK
+from markway.config.model import DEFAULT_MASK, POLICIES
 from markway.config.schema_checks import Api, Check, Load
 
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
@@ -21,6 +21,7 @@ _RATE = r"^[0-9]+ */ *(second|minute|hour)( +burst +[0-9]+( +packets)?)?$"
 _LISTEN = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):(\*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)(/(tcp|udp|tcp\+udp))?$"
 _ENDPOINT = r"^([0-9.]+(:[0-9]+)?|[0-9a-fA-F:.]+|\[[0-9a-fA-F:.]+\](:[0-9]+)?)$"
 _ADDRESS = r"^[0-9a-fA-F:.]+$"
+_POLICY = rf"^({'|'.join(POLICIES)}|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 _NETWORK = r"^[0-9a-fA-F:.]+(/[0-9]+)?$"
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
@@ -43,7 +44,8 @@ class Marks(BaseModel):
         None,
         description=(
             "The bits that Markway may use, 0x1 to 0xffffffff. All others are never touched. Every "
-            "backend and every fallback server takes one number, every service with `persist` one more. "
+            "backend and every fallback server takes one number, every service with `persist` or a "
+            "schedule that asks the daemon one more. "
             f"Default 0x{DEFAULT_MASK:08x}."
         ),
         examples=["0x0000ffff"],
@@ -167,11 +169,12 @@ class ServiceTable(BaseModel):
         ),
         examples=["source-hash"],
     )
-    policy: str | None = Field(
+    policy: Annotated[str | None, Form("a policy", _POLICY)] = Field(
         None,
         description=(
             'Who chooses for `schedule = "queue"`: `two-choices` (of two backends drawn by weight the one with fewer '
-            "connections), or a Python callable of yours as MODULE:NAME. Default two-choices."
+            "connections), `least-connections`, `least-load`, or a Python callable of yours as MODULE:NAME. Default "
+            "two-choices."
         ),
         examples=["two-choices", "shop.balance:by_customer"],
     )

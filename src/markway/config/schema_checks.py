@@ -11,12 +11,15 @@ from markway.config.forms import Duration, Form
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
 
 _STATUS = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?(,[1-5][0-9]{2}(-[1-5][0-9]{2})?)*$"
-_OID = r"^[A-Za-z][A-Za-z0-9]*(\.[0-9]+)+$|^\.?[0-9]+(\.[0-9]+)+$"
+_OBJECT = r"^(laLoad|laLoadInt|ifInOctets|ifOutOctets)\.[0-9]+$|^hrProcessorLoad(\.[0-9]+)?$|^\.?[0-9]+(\.[0-9]+)+$"
+_PATH = r"^/"
 
 Port = Annotated[int | None, Field(ge=1, le=65535)]
 Times = Annotated[int, Field(ge=1, le=100)]
 Text = Annotated[str | None, Form("a string")]
 Flag = Annotated[Literal[True] | None, Form("true")]
+Path = Annotated[str | None, Form("a path", _PATH)]
+File = Annotated[str | None, Form("the path of a file", _PATH)]
 Words = Annotated[list[str] | None, Form("a list of strings")]
 
 
@@ -36,14 +39,14 @@ class Check(BaseModel):
         description="Send `send` in a datagram; an answer must come, with `expect` in it if that is there.",
         examples=[True],
     )
-    http: Text = Field(None, description="Get this path by HTTP.", examples=["/health"])
-    https: Text = Field(None, description="Get this path by HTTPS.", examples=["/health"])
+    http: Path = Field(None, description="Get this path by HTTP.", examples=["/health"])
+    https: Path = Field(None, description="Get this path by HTTPS.", examples=["/health"])
     dns: Text = Field(None, description="Ask for this name; an answer must come.", examples=["example.org"])
     ping: Flag = Field(None, description="An ICMP echo.", examples=[True])
     smtp: Flag = Field(None, description="A mail server's greeting, EHLO and QUIT.", examples=[True])
     mysql: Flag = Field(
         None,
-        description="The handshake of a MySQL or MariaDB server; with `user`, a login and a ping too.",
+        description="A MySQL or MariaDB server that takes logins; with `user`, the login of this one, and a ping.",
         examples=[True],
     )
     postgresql: Flag = Field(
@@ -95,12 +98,15 @@ class Check(BaseModel):
     port: Port = Field(None, description="Where to ask. Default: the backend's port.", examples=[8080])
     send: Text = Field(
         None,
-        description="What to send: a text, in which \\\\xHH is a byte. For `tcp` and `udp`.",
-        examples=["PING\\r\\n"],
+        description=(
+            r"What to send, for `tcp` and `udp`. `\xHH` is a byte; `\r`, `\n`, `\t`, `\0` and `\\` are what they are "
+            r"in C. Write it in single quotes, where TOML leaves a `\` alone."
+        ),
+        examples=[r"PING\r\n", r"\x17\x00\x03\x2a"],
     )
     expect: Text = Field(
         None,
-        description="What must be in the answer, written as `send`. For `tcp` and `udp`.",
+        description="What must be in the answer, for `tcp` and `udp`; written as `send`.",
         examples=["+PONG"],
     )
     status: Annotated[str | int | None, Form("a status or ranges of them", _STATUS)] = Field(
@@ -115,7 +121,7 @@ class Check(BaseModel):
         examples=["www.example.org"],
     )  # fmt: skip
     verify: bool = Field(True, description="Whether a certificate must be valid, for `https`.", examples=[False])
-    ca: Text = Field(
+    ca: File = Field(
         None, description="A file with the certificates to trust. Default: the system's.",
         examples=["/etc/markway/ca.pem"],
     )  # fmt: skip
@@ -127,7 +133,7 @@ class Check(BaseModel):
         "A", description="What `dns` asks for.", examples=["SOA"]
     )
     user: Text = Field(None, description="Whom to log in as, for `mysql` and `postgresql`.", examples=["markway"])
-    password_file: Text = Field(
+    password_file: File = Field(
         None, alias="password-file", description="A file with the password, for `redis`, `mysql` and `postgresql`.",
         examples=["/etc/markway/redis.password"],
     )  # fmt: skip
@@ -143,7 +149,7 @@ class Load(BaseModel):
 
     model_config = _STRICT
 
-    snmp: Annotated[str | None, Form("an SNMP object", _OID)] = Field(
+    snmp: Annotated[str | None, Form("an SNMP object", _OBJECT)] = Field(
         None,
         description=(
             "The object to read: laLoad.1, laLoadInt.1, hrProcessorLoad (the mean of all processors), ifInOctets.N or "
@@ -151,7 +157,7 @@ class Load(BaseModel):
         ),
         examples=["laLoadInt.1", "1.3.6.1.4.1.2021.10.1.5.1"],
     )
-    http: Text = Field(
+    http: Path = Field(
         None,
         description="A path that answers JSON; `field` says where in it the number is.",
         examples=["/load.json"],
@@ -165,13 +171,15 @@ class Load(BaseModel):
         None, description="The agent's port: its percentage scales the weight, its state counts too.", examples=[8888]
     )
     every: Duration = Field(None, description="Time from one reading to the next. Default 5s.", examples=["5s"])
-    timeout: Duration = Field(None, description="A slower answer is none. Default 2s.", examples=["1s"])
+    timeout: Duration = Field(
+        None, description="A slower answer is none. Default `every`, at most 2s.", examples=["1s"]
+    )
     stale: Duration = Field(
         None,
         description="A reading this old is forgotten: then the configured weight holds. Default 3 times `every`.",
         examples=["30s"],
     )
-    full: float | int | None = Field(
+    full: Annotated[float | int | None, Form("a number")] = Field(
         None,
         description=(
             "The reading of a backend that is fully loaded. Default: 100 for laLoadInt and hrProcessorLoad, 1 for "
@@ -185,17 +193,17 @@ class Load(BaseModel):
     port: Port = Field(None, description="Where to ask. Default 161, or the backend's port for HTTP.", examples=[8080])
     field: Text = Field(None, description="Keys that lead to the number in JSON, for `http`.", examples=["system.load"])
     version: Literal["2c", "3"] = Field("2c", description="The version of SNMP.", examples=["3"])
-    community_file: Text = Field(
+    community_file: File = Field(
         None, alias="community-file",
         description="A file with the community of SNMP 2c. Default: `public`.", examples=["/etc/markway/community"],
     )  # fmt: skip
     user: Text = Field(None, description="The user of SNMP 3.", examples=["markway"])
     auth: Literal["md5", "sha"] | None = Field(None, description="How the user of SNMP 3 is known.", examples=["sha"])
-    auth_file: Text = Field(
+    auth_file: File = Field(
         None, alias="auth-file", description="A file with its passphrase.", examples=["/etc/markway/snmp.auth"]
     )
     privacy: Literal["des", "aes"] | None = Field(None, description="How SNMP 3 is enciphered.", examples=["aes"])
-    privacy_file: Text = Field(
+    privacy_file: File = Field(
         None, alias="privacy-file", description="A file with its passphrase.", examples=["/etc/markway/snmp.privacy"]
     )
 
@@ -208,12 +216,12 @@ class Api(BaseModel):
     listen: Annotated[str | None, Form("an address and a port", r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]+$")] = Field(
         None, description="ADDRESS:PORT for HTTP over TCP.", examples=["127.0.0.1:8480"]
     )
-    token_file: Text = Field(
+    token_file: File = Field(
         None, alias="token-file", description="A file with the token that requests must bear.",
         examples=["/etc/markway/api.token"],
     )  # fmt: skip
-    certificate: Text = Field(
+    certificate: File = Field(
         None, description="A PEM file with the certificate and its chain: then it is HTTPS.",
         examples=["/etc/markway/api.pem"],
     )  # fmt: skip
-    key: Text = Field(None, description="A PEM file with the certificate's key.", examples=["/etc/markway/api.key"])
+    key: File = Field(None, description="A PEM file with the certificate's key.", examples=["/etc/markway/api.key"])

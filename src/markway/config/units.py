@@ -12,7 +12,8 @@ from functools import lru_cache
 from markway.config.model import SourceRate
 from markway.config.problems import WrongValue, did_you_mean, quote
 
-DAY = 86400
+HOUR = 3600
+DAY = 24 * HOUR
 LONGEST_TIMEOUT = 30 * DAY
 LARGEST_RATE = 1_000_000
 DEFAULT_BURST = 5  # nft's own, nft(8) "LIMIT STATEMENT"
@@ -59,6 +60,14 @@ def parse_interval(text: str) -> float:
     span = _parse_span(text)
     if not Fraction(1, 20) <= span <= DAY:
         raise WrongValue(f"{quote(text)} is too {'short' if span < 1 else 'long'}", "50ms to 1d")
+    return float(span)
+
+
+def parse_notice(text: str) -> float:
+    """How long before it happens something is told: seconds, 1 hour to 1 year."""
+    span = _parse_span(text)
+    if not HOUR <= span <= 365 * DAY:
+        raise WrongValue(f"{quote(text)} is too {'short' if span < DAY else 'long'}", "1h to 365d")
     return float(span)
 
 

@@ -67,6 +67,12 @@ def parse_each(
     return found
 
 
+def value_of(place: Place, text: str | None, parse: Callable[[str], T], default: T, report: Report) -> T:
+    """The text at a place as a value; the default if it is absent or wrong."""
+    found = [] if text is None else _parse_one(place, text, parse, report)
+    return found[0][1] if found else default
+
+
 def _parse_one(place: Place, text: str, parse: Callable[[str], T], report: Report) -> list[tuple[Path, T]]:
     try:
         return [(place.path, parse(text))]

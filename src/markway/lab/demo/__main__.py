@@ -155,7 +155,7 @@ def _mark(name: str, state: str) -> None:
 
 def _file() -> tuple[Path, str]:
     """The file that is applied, and how to call it."""
-    shown = Path("examples/web-farm.toml")
+    shown = Path("examples/three-servers.toml")
     for parent in Path(__file__).resolve().parents:
         if (parent / shown).is_file():
             return parent / shown, str(shown)

@@ -39,7 +39,7 @@ class Asked:
 
 def asked(text: str) -> Asked:
     """Read a file's text. It has one service, listening on an address of each family."""
-    config = load([Source("web-farm.toml", text.encode())]).config
+    config = load([Source("three-servers.toml", text.encode())]).config
     (service,) = config.services
     entry = compile_config(config, Registry()).program.services[0]
     targets: dict[int, str] = {}
