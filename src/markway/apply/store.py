@@ -148,6 +148,44 @@ class Store:
             else:
                 return
 
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Be the daemon that looks after this namespace.
+
+        Raises:
+            BusyError: there is one.
+            StoreError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / "daemon", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
+            raise BusyError(f"markway run (process {holder}) looks after this machine already") from None
+        finally:
+            os.close(descriptor)
+
+    def is_attended(self) -> bool:
+        """Whether a daemon looks after this namespace, from its first moment to its last."""
+        try:
+            descriptor = os.open(self.folder / "daemon", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def registry(self) -> Registry:
         """Numbers and slots given so far.
 

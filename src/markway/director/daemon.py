@@ -22,6 +22,7 @@ from markway.director.farm import Farm
 from markway.director.loads import Loads
 from markway.director.orphans import Orphans, remove
 from markway.director.queueing import QueueWorker, queued_services
+from markway.director.silence import listen
 from markway.director.watchers import Checker, LoadReader
 from markway.kernel.netlink import NetlinkError
 from markway.kernel.nft import NftError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from markway.config.model import Protocol
     from markway.director.events import Noted
     from markway.director.model import Outcome
+    from markway.director.silence import Passed
     from markway.program.diff import Changes
 
 T = TypeVar("T")
@@ -102,7 +104,8 @@ class Director:
             config = await self._first(config, at_start)
         else:
             self._adopt(config)
-            self._note(Event("start", f"took over {_count(config)}, which are in force"))
+            self._note(Event("start", f"took over {_count(config)} in force"))
+            await self._compare(config, at_start)
         for name, patience in self.store.drains().items():
             self.farm.resumed(name, patience.until - time.time(), self.now, cut=patience.cut)
         await self._flush()
@@ -110,6 +113,16 @@ class Director:
         self._listen()
         for loop in (self._write_when_dirty, self._guard, self._watch_drains):
             self._tasks.append(asyncio.create_task(loop()))
+
+    async def _compare(self, config: Config, at_start: Callable[[], Loaded]) -> None:
+        """Say so if the file is not what is in force: nobody may have meant to apply it yet."""
+        try:
+            loaded = await asyncio.to_thread(at_start)
+        except (ConfigError, OSError) as error:
+            self._note(Event("warning", f"the file cannot be used, and is not what is in force: {error}"))
+            return
+        if loaded.config != config:
+            self._note(Event("warning", "the file differs from what is in force: a reload or apply would change that"))
 
     async def _first(self, config: Config | None, at_start: Callable[[], Loaded]) -> Config:
         """Nothing is in force: the file is applied, with no backend up that no check has found so."""
@@ -134,6 +147,7 @@ class Director:
             self._note(Event("warning", f"no passive detection of dead backends: {error.strerror}"))
             return
         self._evidence.watch(self._suspect)
+        self._tasks.append(asyncio.create_task(listen(self._passed, self._silent)))
 
     async def end(self) -> None:
         """Stop watching; what is in force stays."""
@@ -243,6 +257,13 @@ class Director:
         if checker is not None and name and self.farm.members[name].health.up:
             checker.hurry()
 
+    def _silent(self, mark: int) -> None:
+        """The backend with this mark leaves new connections unanswered: ask it now, and believe the worst of it."""
+        name = self.marks.get(mark)
+        checker = self._checkers.get(name) if name else None
+        if checker is not None and name and self.farm.hears_silence(name):
+            checker.hurry(silent=True)
+
     @property
     def marks(self) -> Mapping[int, str]:
         """Backends of the program in force by mark."""
@@ -291,6 +312,8 @@ class Director:
             self.answers.pop(name, None)
         for name in self._readers.keys() - loaded:
             self._readers.pop(name).stop()
+        for checker in self._checkers.values():
+            checker.renew()
         for name in sorted(checked - self._checkers.keys()):
             self._checkers[name] = Checker(self.farm, name, self._checked, random.random)
         for name in sorted(loaded - self._readers.keys()):
@@ -397,6 +420,9 @@ class Director:
             if cut:
                 self._orphans.cut(event.name)
         await self._flush()
+
+    async def _passed(self) -> Mapping[int, Passed]:
+        return await self.in_kernel(self._enforcer.passed)
 
     async def in_kernel(self, work: Callable[..., T], *args: object) -> T:
         """Do something in the thread that talks to the kernel; one thing at a time."""

@@ -43,7 +43,13 @@ async def serve(
         ConfigError: there is nothing to begin with.
         ApplyError, StoreError, BusyError, NetlinkError: the machine does not let us.
     """
-    director = Director(store, tell)
+    with store.attended():
+        await _serve(Director(store, tell), read, beside)
+
+
+async def _serve(
+    director: Director, read: Callable[[], Loaded], beside: Callable[[Director], AbstractAsyncContextManager[object]]
+) -> None:
     logging.getLogger("markway").addHandler(_Noted(director))
     stop, reload = asyncio.Event(), asyncio.Event()
     for number, asked in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-_PROGRAMS = {"nginx": "nginx-light", "ip": "iproute2", "prlimit": "util-linux"}
+_PROGRAMS = {"nginx": "nginx-light", "snmpd": "snmpd", "ip": "iproute2", "prlimit": "util-linux"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FEWEST = 100
 _MARK, _RUNNING = "demo", "running"  # a file in the lab's directory, and what it says
 _BROKEN, _UNABLE = 1, 2
 _EPILOG = """\
 Exit status: 0 every promise held; 1 one did not; 2 it could not run.
-It needs root and nginx, takes some 15 seconds, and removes what it made, also when interrupted.
+It needs root and nginx, takes about a minute, and removes what it made, also when interrupted.
 Nothing outside its own network namespaces changes.
 """
 

@@ -34,6 +34,9 @@ class Promises:
     idle: Promise
     held: Promise
     removed: Promise
+    dead: Promise
+    loaded: Promise
+    drained: Promise
     outside: Promise
 
     @classmethod
@@ -46,11 +49,14 @@ class Promises:
             idle=Promise("Applied again: no change"),
             held=Promise("Open connections stay"),
             removed=Promise("A removed backend finishes"),
+            dead=Promise("A dead backend gets nothing"),
+            loaded=Promise("A loaded backend gets less"),
+            drained=Promise("A drained backend empties"),
             outside=Promise("Nothing else has changed"),
         )
 
     def __iter__(self) -> Iterator[Promise]:
-        return iter((self.failed, self.shares, self.marks, self.idle, self.held, self.removed, self.outside))
+        return (getattr(self, name) for name in self.__slots__)
 
     @property
     def kept(self) -> bool:

@@ -28,6 +28,7 @@ _COLOURS = ("cyan", "magenta", "yellow", "blue", "green")
 _INDENT = 2
 _BAR = (10, 30)  # cells, at least and at most
 _TABLE_WITHOUT_BAR = 68
+_EVENTS = 18  # of the last act that are shown
 _LARGEST_SHARE = 0.6  # at the bar's end
 
 
@@ -50,6 +51,24 @@ class Passage(NamedTuple):
     during: int
     after: int
     open: tuple[int, int]  # held connections at first, and still
+
+
+class Recent(NamedTuple):
+    """One backend's share of connections, asked and in the last second."""
+
+    name: str
+    asked: float
+    got: float
+
+
+class Happening(NamedTuple):
+    """Something that was done, or (`told`) that the daemon told; `at` in seconds of the act."""
+
+    at: float
+    kind: str
+    name: str
+    text: str
+    told: bool
 
 
 class Screen:
@@ -171,6 +190,29 @@ class Screen:
         said.append_text(_failures(counts)).append(f"  {stage}", "yellow")
         line = " ".join(f"{row.name} {row.before + row.during + row.after:,}" for row in rows)
         return Group(table, said), f"{stage or 'over'}: {counts.connections:,} new connections: {line}"
+
+    def watching(
+        self, now: Sequence[Recent], happened: Sequence[Happening], counts: Counts, stage: str
+    ) -> tuple[RenderableType, str]:
+        """The shares of the last second and all events so far, and the same in one line."""
+        shares = _table(("BACKEND",), ("ASKED", "LAST SECOND"))
+        for one in now:
+            name = Text(one.name, f"bold {self._colours[one.name]}")
+            shares.add_row(name, f"{one.asked:.1%}", f"{one.got:.1%}")
+        events = _table(("SECONDS", "EVENT", "BACKEND", ""), ())
+        for one_event in happened[-_EVENTS:]:
+            style = "" if one_event.told else "yellow"
+            events.add_row(
+                f"{one_event.at:7.3f}",
+                Text(one_event.kind, style),
+                one_event.name,
+                Text(one_event.text, style or "dim"),
+            )
+        said = Text(f"{counts.connections:,} connections, {counts.rate:,.0f}/s, ")
+        said.append_text(_failures(counts)).append(f"  {stage}", "yellow")
+        line = " ".join(f"{one.name} {one.got:.0%}" for one in now)
+        parts: list[RenderableType] = [shares, said, events] if now else [events, said]
+        return Group(*parts), f"{stage or 'over'}: {line}"
 
     def summary(self, promises: Promises, took: float) -> None:
         """Every promise: kept, broken, or not reached."""

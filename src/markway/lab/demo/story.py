@@ -13,6 +13,7 @@ from markway.lab.demo import edit, facts
 from markway.lab.demo.promises import deviations
 from markway.lab.demo.screen import Passage, Row
 from markway.lab.demo.traffic import Counts, Traffic
+from markway.lab.demo.watched import DIES, DRAINS, WORKS, Watched, watched
 from markway.lab.topology import LabError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Story:
         self._count = connections
         self._screen = screen
         self._promises = promises
-        self._text = file.read_text(encoding="utf-8")
+        self._text = self._original = file.read_text(encoding="utf-8")
         self._asked = facts.asked(self._text)
         self._marks: dict[str, int] = {}
         self._all = Counts()
@@ -71,6 +72,15 @@ class Story:
             ]
             self._weight(holdings)
             self._removal(holdings)
+        self._watched()
+
+    def _watched(self) -> None:
+        self._screen.act(f"{DIES} dies and comes back, {WORKS} works too hard, {DRAINS} drains: the daemon sees to it")
+        text = watched(self._original)
+        self._screen.edit(edit.edited(self._text, text))
+        asked = facts.asked(text)
+        counts = Watched(self._lab, text, asked, self._screen, self._promises).run()
+        self._screen.note(f"{counts.connections:,} connections in all, {counts.failed:,} of them met the dead {DIES}.")
 
     @property
     def _each_held(self) -> int:

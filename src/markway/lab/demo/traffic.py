@@ -62,14 +62,17 @@ class Counts:
 class Traffic:
     """Running clients, one process for each client host and family; leave the `with` block to end them."""
 
-    def __init__(self, lab: Lab, targets: Mapping[int, str], count: int, *, rate: float | None = None) -> None:
-        """`targets` is by IP version; `count` and `rate` are for all together."""
+    def __init__(
+        self, lab: Lab, targets: Mapping[int, str], count: int, *, rate: float | None = None, limit: float = _LIMIT
+    ) -> None:
+        """`targets` is by IP version; `count` and `rate` are for all together; `limit` is in seconds."""
         self._news = threading.Condition()
         ways = [(place, version) for place in lab.clients for version in targets]
         each = -(-count // len(ways))
         pace = None if rate is None else rate / len(ways)
         self._streams = [
-            _Stream(place, version, targets[version], each, pace, news=self._news) for place, version in ways
+            _Stream(place, version, targets[version], each, rate=pace, limit=limit, news=self._news)
+            for place, version in ways
         ]
         self.count = each * len(ways)
 
@@ -123,7 +126,15 @@ class _Stream:
     """One client process and the last that it said."""
 
     def __init__(
-        self, place: Place, version: int, target: str, count: int, rate: float | None, *, news: threading.Condition
+        self,
+        place: Place,
+        version: int,
+        target: str,
+        count: int,
+        *,
+        rate: float | None,
+        limit: float,
+        news: threading.Condition,
     ) -> None:
         self.version = version
         self.tally = Tally()
@@ -134,7 +145,7 @@ class _Stream:
             "--count": count,
             "--concurrency": _CONCURRENCY,
             "--timeout": _TIMEOUT,
-            "--limit": _LIMIT,
+            "--limit": limit,
             "--progress": _EVERY,
         }
         argv = [text for name, value in options.items() for text in (name, str(value))]
