@@ -106,3 +106,11 @@ def test_the_next_check_is_about_an_interval_away(
 def test_the_middle_of_chance_is_the_interval(check: Check, start: float) -> None:
     up = Health().after(well=True, check=check, now=0)
     assert abs(next_check(check, up, start, 0.5) - start - check.every) < 1e-6
+
+
+@given(TIMES, TIMES, STARTS, ANSWERS)
+def test_an_answer_that_counts_for_two_is_two_answers(rise: int, fall: int, start: Health, answers: list[bool]) -> None:
+    check = of(rise, fall)
+    before = life(start, check, answers)[-1]
+    doubled = before.after(well=False, check=check, now=99.0, answers=2)
+    assert doubled == before.after(well=False, check=check, now=99.0).after(well=False, check=check, now=99.0)

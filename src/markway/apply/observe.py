@@ -88,6 +88,14 @@ def observe(netlink: Netlink, program: Program, since: Baseline) -> list[Service
     return [_service(program, entry, seen, since.get(entry.name, {})) for entry in program.services]
 
 
+def packets(netlink: Netlink, program: Program) -> dict[int, tuple[int, int]]:
+    """By mark: how many packets were the first of a connection given to it, and how many came later, both ways."""
+    given = _counts(netlink, program, "backends", "hosts")
+    later = _counts(netlink, program, "traffic")  # last: a packet that passes meanwhile is no silence
+    none = Count(0, 0)
+    return {int(mark, 16): (count.packets, later.get(mark, none).packets) for mark, count in given.items()}
+
+
 def baseline(netlink: Netlink, changes: Changes, before: Baseline) -> Baseline:
     """Connections counted so far by the services that are about to change, by service and backend.
 

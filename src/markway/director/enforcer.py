@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle
+from markway.apply.observe import packets
 from markway.apply.transaction import ApplyError, changes_to, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
 from markway.config.load import load
 from markway.config.model import Config
+from markway.director.silence import Passed
 from markway.kernel import table
 from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.conntrack import connections_by_mark, forget
@@ -180,12 +182,13 @@ class Enforcer:
         """Write down what can wait."""
         self._store.flush()
 
-    def _put(self, compiled: Compiled, digest: str, why: str) -> Changes:
-        if self._now is None:
+    def _put(self, compiled: Compiled, digest: str, why: str, found: Present | None = None) -> Changes:
+        now = found or self._now
+        if now is None:
             raise ApplyError("nothing is known of the kernel yet")
         if compiled.registry is not self.compiled.registry:
             self._store.keep_registry(compiled.registry)
-        done = put(self._store, self._netlink, self._now, compiled.program, config=digest, why=why)
+        done = put(self._store, self._netlink, now, compiled.program, config=digest, why=why)
         self._now, self.compiled = done.now, compiled
         return done.changes
 
@@ -212,8 +215,7 @@ class Enforcer:
             self._look_again = time.monotonic() + _IDLE_SHARE * (time.monotonic() - begun)
             if found.program is not None:
                 return None
-            digest, self._now = self._now.config, found
-            self._put(self.compiled, digest, "mended")
+            self._put(self.compiled, self._now.config, "mended", found)
             return found.damage or "the table was gone"
 
     def current(self) -> bool:
@@ -237,6 +239,13 @@ class Enforcer:
     def forget(self, marks: Iterable[int], protocols: Iterable[Protocol]) -> int:
         """Remove the flows of these marks and protocols from the connection table; how many."""
         return forget(self._netlink, self.compiled.marks.mask, set(marks), set(protocols))
+
+    def passed(self) -> dict[int, Passed]:
+        """What the connections of each mark came to so far; empty if nobody's signs of death are asked for."""
+        program = self.compiled.program
+        if "passive" not in program.sets:
+            return {}
+        return {mark: Passed(*counted) for mark, counted in packets(self._netlink, program).items()}
 
     def flows(self) -> Counter[int]:
         """Open connections by mark."""

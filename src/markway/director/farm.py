@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from markway.balance.feedback import FRESH, Seen, next_ramp, ramp, step, told
 from markway.balance.state import UNTOUCHED, BackendState, Hold, weights
-from markway.config.model import LoadKind
+from markway.config.model import LoadKind, Protocol
 from markway.director.events import Event
 from markway.director.health import Health, State
 from markway.director.model import Target, Word
@@ -128,7 +128,8 @@ class Farm:
         service = self.services[member.service]
         if service.check is None:
             return
-        health = member.health.after(well=outcome.well, check=service.check, now=now)
+        answers = 2 if outcome.silent and not outcome.well else 1
+        health = member.health.after(well=outcome.well, check=service.check, now=now, answers=answers)
         changed = replace(member, health=health, outcome=outcome)
         if outcome.agent is not None:
             changed = _advised(changed, outcome)
@@ -249,6 +250,13 @@ class Farm:
             mine = {f"{name}/{b.name}": self.members[f"{name}/{b.name}"].state for b in service.backends}
             found[name] = weights(service, mine)
         return found
+
+    def hears_silence(self, name: str) -> bool:
+        """Whether connections that nobody answers speak against a backend: a datagram may want no answer."""
+        member = self.members[name]
+        service = self.services[member.service]
+        spoken = {listener.protocol for listener in service.listeners}
+        return member.health.up and service.check is not None and service.check.passive and spoken == {Protocol.TCP}
 
     def targets(self, name: str, port: int | None) -> list[Target]:
         """How a backend is asked: one target for each of its addresses."""

@@ -32,6 +32,9 @@ class Health:
     and not for `rise` of them, and a backend that never answered gets no client (keepalived's `alpha` mode, and what
     HAProxy does with a server that fails its first check). From then on `rise` good answers in a row bring a backend
     up and `fall` bad ones take it down.
+
+    What the kernel sees of a backend takes nobody down alone: it says when to ask. But a backend that leaves all its
+    new connections unanswered (`silence`) and then the check too has failed twice, and that answer counts for two.
     """
 
     state: State = State.UNKNOWN
@@ -54,16 +57,16 @@ class Health:
         """Whether the latest answer contradicts the state: the backend is asked at the fast interval."""
         return self.streak > 0
 
-    def after(self, *, well: bool, check: Check, now: float) -> Health:
-        """What is believed after one more answer, which came at `now`."""
+    def after(self, *, well: bool, check: Check, now: float, answers: int = 1) -> Health:
+        """What is believed after one more answer, which came at `now`; it counts as so many of its kind."""
         claimed = State.UP if well else State.DOWN
         if self.state is State.UNKNOWN:
             return Health(claimed, now, checked=True)
         if claimed is self.state:
             return self if self.checked and not self.streak else replace(self, streak=0, checked=True)
-        if self.streak + 1 >= (check.rise if well else check.fall):
+        if self.streak + answers >= (check.rise if well else check.fall):
             return Health(claimed, now, checked=True)
-        return replace(self, streak=self.streak + 1, checked=True)
+        return replace(self, streak=self.streak + answers, checked=True)
 
 
 def next_check(check: Check, health: Health, last_start: float, chance: float) -> float:

@@ -60,6 +60,8 @@ class Outcome:
     reason: str = ""
     warning: str = ""
     agent: AgentSaid | None = None
+    silent: bool = False
+    """Whether the backend had left many connections unanswered too (`markway.director.silence`)."""
 
 
 class LoadError(Exception):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from markway.config.model import CheckKind
 from markway.director.checks import ask
 from markway.director.health import next_check
-from markway.director.model import LoadError, Outcome
+from markway.director.model import LoadError, Outcome, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from markway.config.model import Load
+    from markway.config.model import Check, Load
     from markway.director.farm import Farm
     from markway.director.loads import Loads
 
 _PORTLESS = {CheckKind.PING, CheckKind.COMMAND}
+
+_LATE = 2
+"""How many timeouts after its question a bad answer is no answer: this process was stopped, or starved."""
 
 
 class Checker:
@@ -35,17 +41,36 @@ class Checker:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._silent = False
+        self._excused = False
+        self._hurried = -math.inf
         self._begun = self._loop.time()
         self._plan()
 
-    def hurry(self) -> None:
-        """Ask at once; or again at once, if a question is open that may have been asked before the sign came."""
+    def hurry(self, *, silent: bool = False) -> None:
+        """A sign of death: ask at once; or again at once, if a question is open that may be older than the sign.
+
+        However many signs come, they cause no more than one question in the fast interval. Those that are asked
+        anyway do not count, for a backend may die right after its answer.
+
+        Args:
+            silent: many connections were left unanswered. If the check is, too, that is two bad answers.
+        """
+        self._silent = self._silent or silent
         if self._task is not None:
             self._again = True
             return
-        if self._timer is not None and self._timer.when() > self._begun + self._fastest:
+        due = max(self._loop.time(), self._hurried + self._fastest)
+        if self._timer is not None and self._timer.when() > due:
             self._timer.cancel()
-            self._timer = self._loop.call_at(max(self._loop.time(), self._begun + self._fastest), self._start)
+            self._hurried = due
+            self._timer = self._loop.call_at(due, self._start)
+
+    def renew(self) -> None:
+        """Another configuration is in force: if it has the backend elsewhere, or asked otherwise, that begins now."""
+        if self._task is None and self._timer is not None and self._asked != self._question():
+            self._timer.cancel()
+            self._plan()
 
     def stop(self) -> None:
         """Ask no more; an open question is given up."""
@@ -64,8 +89,15 @@ class Checker:
         check = self._farm.services[member.service].check
         if check is None:
             return
-        when = next_check(check, member.health, self._begun, self._chance())
+        # The first check of two runs comes alike.
+        chance = self._chance() if member.health.checked else crc32(self._name.encode()) / (1 << 32)
+        when = next_check(check, member.health, self._begun, chance)
+        self._asked = self._question()
         self._timer = self._loop.call_at(when, self._start)
+
+    def _question(self) -> tuple[Check | None, list[Target]]:
+        check = self._farm.services[self._farm.members[self._name].service].check
+        return check, self._farm.targets(self._name, check.port if check else None)
 
     def _start(self) -> None:
         self._timer = None
@@ -73,21 +105,22 @@ class Checker:
         self._task = self._loop.create_task(self._ask())
 
     async def _ask(self) -> None:
-        member = self._farm.members[self._name]
-        check = self._farm.services[member.service].check
+        check, targets = asked = self._question()
         if check is None:
             return
-        targets = self._farm.targets(self._name, check.port)
         outcomes = [await ask(check, targets[0])]
         if len(targets) > 1:
             outcomes += await asyncio.gather(*(ask(check, target) for target in targets[1:]))
         worst = next((outcome for outcome in outcomes if not outcome.well), outcomes[0])
         self._task = None
-        self._told(self._name, worst)
+        again, silent, self._again, self._silent = self._again, self._silent, False, False
+        late = not worst.well and not self._excused and worst.took > _LATE * check.timeout
+        if asked == self._question() and not late:
+            self._told(self._name, replace(worst, silent=silent))
+        self._excused = late
         self._plan()
-        if self._again:
-            self._again = False
-            self.hurry()
+        if again or late:
+            self.hurry(silent=silent and again)
 
 
 class LoadReader:
