@@ -24,7 +24,8 @@ from markway.lab.topology import DIRECTOR, LabError, namespace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FAST = ("--connections", "600")
+FAST = ("--connections", "600", "--brief")
+LAST = ("A dead backend gets nothing", "A loaded backend gets less", "A drained backend empties")
 PROMISES = (
     "No connection failed",
     "Shares are as asked",
@@ -108,6 +109,20 @@ def test_it_shows_what_arrives_and_keeps_every_promise(name):
     ]
     assert "0 of 120 established connections touched" in said
     assert not re.search(r" $", said, re.MULTILINE)
+
+
+@pytest.mark.real_time  # its servers work until their load is seen
+def test_its_last_act_shows_what_the_daemon_sees_to(name):
+    with demo(name, "--connections", "600") as process:
+        said, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    assert judged(said) == dict.fromkeys((*PROMISES[:-1], *LAST, PROMISES[-1]), "✓")
+    last = said.partition("── 4")[2]
+    events = re.findall(r"^ +[\d.]+  (\w+) +web/(\w)  ", last, re.MULTILINE)
+    wanted = [("killed", "b"), ("down", "b"), ("started", "b"), ("up", "b"), ("loaded", "a"), ("load", "a")]
+    wanted += [("relieved", "a"), ("drain", "c"), ("closed", "c"), ("drained", "c")]
+    assert list(dict.fromkeys(events)) == wanted
+    assert gone(name)
 
 
 def after(said: str) -> list[tuple[str, str, str, str]]:

@@ -74,6 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     config = load([Source(shown, file.read_bytes())]).config
     screen = Screen([backend.name for service in config.services for backend in service.backends])
     promises = Promises.made()
+    if options.brief:
+        promises.leave_out(promises.dead, promises.loaded, promises.drained)
     _remove_stale(options.name)
     before = facts.outside()
     with ExitStack() as stack:
@@ -82,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         _mark(lab.name, _RUNNING)
         screen.head(lab, shown, time.monotonic() - begun)
         try:
-            Story(lab, file, shown, screen, promises, connections=options.connections).run()
+            Story(lab, file, shown, screen, promises, connections=options.connections, brief=options.brief).run()
         except BrokenError:
             screen.broken()
         if options.keep:
@@ -191,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="connections in each of three rounds (%(default)s)",
     )
+    parser.add_argument("--brief", action="store_true", help="leave out the last act, in which the daemon watches")
     parser.add_argument("--name", default="demo", help="the lab's name (%(default)s)")
     return parser
 

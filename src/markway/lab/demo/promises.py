@@ -24,6 +24,9 @@ class Promise:
             self.kept, self.detail = kept, detail
 
 
+_ORDER = ["failed", "shares", "marks", "idle", "held", "removed", "dead", "loaded", "drained", "outside"]
+
+
 @dataclass(slots=True)
 class Promises:
     """All promises, in the order of the summary."""
@@ -38,6 +41,7 @@ class Promises:
     loaded: Promise
     drained: Promise
     outside: Promise
+    left_out: tuple[Promise, ...] = ()
 
     @classmethod
     def made(cls) -> Promises:
@@ -56,7 +60,11 @@ class Promises:
         )
 
     def __iter__(self) -> Iterator[Promise]:
-        return (getattr(self, name) for name in self.__slots__)
+        return (promise for name in _ORDER if (promise := getattr(self, name)) not in self.left_out)
+
+    def leave_out(self, *promises: Promise) -> None:
+        """Promise nothing of what is not shown."""
+        self.left_out = promises
 
     @property
     def kept(self) -> bool:

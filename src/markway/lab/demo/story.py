@@ -46,12 +46,13 @@ class Story:
     """Runs the acts in a lab that is up. Every finding goes to the promises."""
 
     def __init__(
-        self, lab: Lab, file: Path, shown: str, screen: Screen, promises: Promises, *, connections: int
+        self, lab: Lab, file: Path, shown: str, screen: Screen, promises: Promises, *, connections: int, brief: bool
     ) -> None:
         self._lab = lab
         self._file = file
         self._shown = shown
         self._count = connections
+        self._brief = brief
         self._screen = screen
         self._promises = promises
         self._text = self._original = file.read_text(encoding="utf-8")
@@ -72,7 +73,8 @@ class Story:
             ]
             self._weight(holdings)
             self._removal(holdings)
-        self._watched()
+        if not self._brief:
+            self._watched()
 
     def _watched(self) -> None:
         self._screen.act(f"{DIES} dies and comes back, {WORKS} works too hard, {DRAINS} drains: the daemon sees to it")
