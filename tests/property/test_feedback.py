@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class Farm:
     queues: bool = False
     foreign: Callable[[float, str], float] = lambda _time, _name: 0.0
     seed: int = 1
+    every: float = EVERY
     now: float = 0.0
     changes: int = 0
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -68,14 +69,15 @@ class Farm:
     def run(self, seconds: float) -> Farm:
         end = self.now + seconds
         while self.now < end:
-            kept = exp(-EVERY / self.lag) if self.lag else 0.0
+            kept = exp(-self.every / self.lag) if self.lag else 0.0
             for name in self.capacities:
                 now = self._shown(self.utilisation(name))
                 self.averages[name] = kept * self.averages[name] + (1 - kept) * now
-            self.now += EVERY
+            self.now += self.every
             noisy = {n: load * (1 + self.chance.uniform(-self.noise, self.noise)) for n, load in self.averages.items()}
             before = {name: self.factor(name) for name in self.capacities}
-            self.seen = step(LOAD, self.seen, noisy, self.now, dict.fromkeys(self.capacities, 1))
+            load = replace(LOAD, every=self.every)
+            self.seen = step(load, self.seen, noisy, self.now, dict.fromkeys(self.capacities, 1))
             after = {name: self.factor(name) for name in self.capacities}
             self.changes += after != before
             self.history.append(after)
@@ -152,6 +154,30 @@ def test_other_work_on_a_server_moves_connections_away_and_back(lag):
     assert min(map(farm.factor, "abc")) > 0.75
 
 
+@pytest.mark.parametrize("every", [1.0, 30.0])
+def test_all_times_are_numbers_of_readings(every):
+    """A reading a second and a lag of 60 s are as one each 5 s and a lag of 300 s: what holds there holds here."""
+    usual = Farm({"a": 1, "b": 2, "c": 4}, 4, lag=300.0).run(7200)
+    other = Farm({"a": 1, "b": 2, "c": 4}, 4, lag=60.0 * every, every=every).run(1440 * every)
+    assert len(usual.history) == len(other.history) == 1440
+    assert all(then == pytest.approx(now) for then, now in zip(usual.history, other.history, strict=True))
+
+
+@pytest.mark.parametrize(("every", "reaction"), [(1.0, 12.0), (0.1, 12.0), (5.0, 60.0)])
+def test_who_reads_more_often_is_answered_sooner_up_to_once_a_second(every, reaction):
+    farm = Farm(dict.fromkeys("abc", 1.0), 1.5, every / 5, foreign=lambda *at: 2.0 * (at[1] == "b"), every=every)
+    farm.run(reaction)
+    assert farm.factor("b") < 0.5
+
+
+@pytest.mark.parametrize("every", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("queues", [False, True])
+def test_a_load_average_may_be_read_as_often_as_one_likes(every, queues):
+    farm = Farm({"a": 1, "b": 2, "c": 4}, 4, every=every, queues=queues).run(1800)
+    assert farm.spread() < 0.2
+    assert farm.swing() <= 0.11
+
+
 def test_a_farm_that_falls_idle_has_its_own_weights_again():
     farm = Farm({"a": 1, "b": 2, "c": 4}, 4).run(3600)
     assert farm.factor("a") < 0.5
@@ -201,20 +227,20 @@ def test_stale_data_is_the_configured_weight(silent):
     assert farm.factor("a") < 0.5
     other = {"a": "b", "b": "a"}[silent]
     seen, steady = farm.seen, farm.averages[other]
-    for passed in (5, 10, 15):
+    for passed in (5, 10, 14.7):
         seen = step(LOAD, seen, {silent: None, other: steady}, farm.now + passed, {"a": 1, "b": 1})
         assert seen[silent].smooth is not None
-    seen = step(LOAD, seen, {other: steady}, farm.now + 15.001, {"a": 1, "b": 1})
+    seen = step(LOAD, seen, {other: steady}, farm.now + 14.99, {"a": 1, "b": 1})  # timers are not that exact
     assert seen[silent].smooth is None
     assert seen[silent].factor == 1
 
 
 def test_a_factor_that_is_remembered_holds_until_it_would_be_stale():
     seen = {"a": Seen(factor=0.3), "b": FRESH}
-    for now in (0, 5, 10, 15):
+    for now in (0, 5, 10, 14.7):
         seen = step(LOAD, seen, {}, now, {"a": 1, "b": 1})
         assert seen["a"].factor == 0.3
-    assert step(LOAD, seen, {}, 16, {"a": 1, "b": 1})["a"].factor == 1
+    assert step(LOAD, seen, {}, 15, {"a": 1, "b": 1})["a"].factor == 1
 
 
 def test_those_that_take_no_connections_take_no_part():
@@ -230,11 +256,11 @@ def test_an_agent_orders():
     load = Load(LoadKind.AGENT, stale=15.0)
     seen = told(load, {}, {"a": 0.0, "b": 40.0, "c": 300.0, "d": None}, 0.0)
     assert {name: one.factor for name, one in seen.items()} == {"a": 0, "b": 0.4, "c": 1, "d": 1}
-    seen = told(load, seen, {}, 15.0)
+    seen = told(load, seen, {}, 14.7)
     assert (seen["a"].factor, seen["b"].factor) == (0, 0.4)
-    assert {one.factor for one in told(load, seen, {}, 15.1).values()} == {1}
+    assert {one.factor for one in told(load, seen, {}, 15.0).values()} == {1}
     # And the controller can go on from there.
-    assert step(LOAD, seen, {}, 15.0, dict.fromkeys("abcd", 1))["a"].factor == LOAD.floor
+    assert step(LOAD, seen, {}, 14.7, dict.fromkeys("abcd", 1))["a"].factor == LOAD.floor
 
 
 @SETTINGS

@@ -8,10 +8,13 @@ saturation (a queue of r/(1-r) has the gain 1/(1-r)). What is read lags: a load 
 exponential one over 60 s (kernel/sched/loadavg.c, EXP_1), sampled every 5 s (LOAD_FREQ).
 
 *The law.* Proportional and integral, in velocity form, so that a limit (floor, step) winds nothing up; AIMD, the
-other usual choice, never rests. The integral time equals the lag, 60 s, and cancels it (Skogestad, "Simple
-analytic rules for model reduction and PID controller tuning", J. Process Control 13, 2003: Kc = T / (k (tc + d)),
-Ti = T). A closed loop as slow as tc + d = 120 s gives Kc = 0.5: half the gain margin that would be spent on speed
-is kept for backends near saturation, where k is 5 and more. For readings without a lag the loop is only better damped.
+other usual choice, never rests. All times are numbers of readings, so who reads more often is answered sooner. At the
+usual 5 s the integral time is the lag, 60 s, and cancels it (Skogestad, "Simple analytic rules for model reduction and
+PID controller tuning", J. Process Control 13, 2003: Kc = T / (k (tc + d)), Ti = T). A closed loop as slow as
+tc + d = 120 s gives Kc = 0.5: half the gain margin that would be spent on speed is kept for backends near saturation,
+where k is 5 and more. For readings without a lag the loop is only better damped. A lag T of several integral times Ti
+is damped by Ti (1 + Kc) / 2 sqrt(Ti T Kc): at one reading a second, and a lag of five times Ti, by 0.47. More readings
+than that are averaged and hasten nothing.
 
 *Rest.* The error counts from BAND on: differences below it are noise and change nothing. Readings are smoothed over
 SMOOTHING; what changed by less than STEP_TOLD is not told, since every change rewrites slots. Small loads differ by
@@ -19,7 +22,8 @@ chance: the logarithm's origin is IDLE, below which errors fade and factors retu
 farm that works: that would only draw loads to its edge, and back, for ever.) Simulated over unlike servers
 (tests/property/test_feedback.py) loads end within 20 % of their mean and stay there.
 
-*Unknown.* A backend without a reading for `load.stale` seconds has its configured weight: factor 1, at once.
+*Unknown.* A backend without a reading for `load.stale` seconds has its configured weight: factor 1, at once. That is
+looked at when readings are due, so after three of them by default.
 """
 
 from __future__ import annotations
@@ -33,17 +37,19 @@ if TYPE_CHECKING:
 
     from markway.config.model import Load
 
-SMOOTHING = 10.0
-"""Seconds: the time constant of the average over readings."""
+SMOOTHING = 2.0
+"""Readings: the time constant of the average over them."""
 GAIN = 0.5
-INTEGRAL_TIME = 60.0
-"""Seconds."""
+INTEGRAL_TIME = 12.0
+"""Readings."""
+QUICKEST = 1.0
+"""Seconds: a reading counts for so many at least."""
 BAND = 0.1
 """The logarithm of a load's distance from the mean that is no distance: about 10 %."""
 IDLE = 0.1
 """Of `load.full`: a backend less loaded than this is idle."""
-FORGIVING = 60.0
-"""Seconds: the time constant by which factors return to 1 while all are idle."""
+FORGIVING = 12.0
+"""Readings: the time constant by which factors return to 1 while all are idle."""
 LARGEST_STEP = 0.25
 """The largest change of a factor's logarithm in one step: 22 % down, 28 % up."""
 STEP_TOLD = 0.05
@@ -55,6 +61,7 @@ _WHOLE = 100.0
 _RAMP_STEPS = 18
 _RAMP_BEGIN = 2  # so much of 20
 _ROUNDING = 1e-6  # of a ramp's step
+_PUNCTUAL = 0.05  # of `load.every`: so much sooner or later a reading is in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,7 @@ def _read(load: Load, seen: Seen, reading: float | None, now: float) -> Seen:
         return _unread(load, seen, now)
     value = reading / load.full
     if seen.smooth is not None and seen.read is not None:
-        value += (seen.smooth - value) * exp(-(now - seen.read) / SMOOTHING)
+        value += (seen.smooth - value) * exp(-(now - seen.read) / (SMOOTHING * _pace(load)))
     return replace(seen, smooth=value, read=now)
 
 
@@ -170,7 +177,13 @@ def _unread(load: Load, seen: Seen, now: float) -> Seen:
     """No reading: the last one counts until it is stale."""
     if seen.read is None:
         return replace(seen, read=now)
-    return seen if now - seen.read <= load.stale else Seen(read=seen.read, at=now)
+    fresh = now - seen.read < load.stale - _PUNCTUAL * load.every
+    return seen if fresh else Seen(read=seen.read, at=now)
+
+
+def _pace(load: Load) -> float:
+    """Seconds from one reading to the next, as the law counts them."""
+    return max(load.every, QUICKEST)
 
 
 def _distances(loads: Mapping[str, float]) -> dict[str, float]:
@@ -190,8 +203,8 @@ def _moved(load: Load, seen: Seen, distance: float, idle: float, now: float) -> 
     passed = load.every if seen.at is None else min(now - seen.at, 2 * load.every)
     here = log(seen.factor * seen.untold)
     error = distance - max(-BAND, min(BAND, distance))
-    forgiven = here * idle * min(1.0, passed / FORGIVING)
-    change = -GAIN * (error - seen.error + error * passed / INTEGRAL_TIME) - forgiven
+    forgiven = here * idle * min(1.0, passed / (FORGIVING * _pace(load)))
+    change = -GAIN * (error - seen.error + error * passed / (INTEGRAL_TIME * _pace(load))) - forgiven
     change = max(-LARGEST_STEP, min(LARGEST_STEP, change))
     return replace(seen, untold=exp(here + change) / seen.factor, error=error, at=now)
 
