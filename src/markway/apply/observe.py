@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,7 +13,6 @@ from markway.kernel.table import Count
 from markway.program.impact import entry_of
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Mapping
 
     from markway.kernel.netlink import Netlink
@@ -90,10 +91,17 @@ def observe(netlink: Netlink, program: Program, since: Baseline) -> list[Service
 
 def packets(netlink: Netlink, program: Program) -> dict[int, tuple[int, int]]:
     """By mark: how many packets were the first of a connection given to it, and how many came later, both ways."""
-    given = _counts(netlink, program, "backends", "hosts")
-    later = _counts(netlink, program, "traffic")  # last: a packet that passes meanwhile is no silence
-    none = Count(0, 0)
-    return {int(mark, 16): (count.packets, later.get(mark, none).packets) for mark, count in given.items()}
+    first: Counter[int] = Counter()
+    for name in ("backends4", "backends6", "hosts4", "hosts6"):
+        first.update(_packets(netlink, name) if name in program.sets else {})
+    later = _packets(netlink, "traffic")  # after the others: a packet that passes meanwhile is no silence
+    return {mark: (count, later.get(mark, 0)) for mark, count in first.items()}
+
+
+def _packets(netlink: Netlink, name: str) -> dict[int, int]:
+    """The counters of a set whose keys are marks."""
+    elements = table.read_elements(netlink, name)
+    return {int.from_bytes(element.key, sys.byteorder): element.counted.packets for element in elements}
 
 
 def baseline(netlink: Netlink, changes: Changes, before: Baseline) -> Baseline:
