@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ class ServiceStats:
     """
 
     decided: int = 0
-    undecided: Counter[str] = field(default_factory=Counter)
+    undecided: dict[str, int] = field(default_factory=dict)
     said: str = ""
 
 
@@ -55,7 +54,8 @@ class QueueStats:
         for name, seen in report["services"].items():
             service = self.services.setdefault(name, ServiceStats())
             service.decided += seen["decided"]
-            service.undecided.update(seen["undecided"])
+            for reason, count in seen["undecided"].items():
+                service.undecided[reason] = service.undecided.get(reason, 0) + count
             service.said = seen["said"]
             if seen["undecided"].keys() - {"no backend", "unreadable"}:
                 failed.append(name)
