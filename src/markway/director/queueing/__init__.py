@@ -12,9 +12,16 @@ The worker is a process of its own: a busy event loop would make packets wait. I
 decides by the slot tables.
 """
 
-from markway.director.queueing.state import QueuedBackend, QueuedService, queued_services
-from markway.director.queueing.stats import BOUNDS, QueueStats, ServiceStats
-from markway.director.queueing.supervisor import QueueWorker
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from markway.director.queueing.snapshot import queued_services
+    from markway.director.queueing.state import QueuedBackend, QueuedService
+    from markway.director.queueing.stats import BOUNDS, QueueStats, ServiceStats
+    from markway.director.queueing.supervisor import QueueWorker
 
 __all__ = [
     "BOUNDS",
@@ -25,3 +32,20 @@ __all__ = [
     "ServiceStats",
     "queued_services",
 ]
+
+_WHERE = {
+    "queued_services": "snapshot",
+    "QueuedBackend": "state",
+    "QueuedService": "state",
+    "BOUNDS": "stats",
+    "QueueStats": "stats",
+    "ServiceStats": "stats",
+    "QueueWorker": "supervisor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is asked for: the worker lives in this package too, and starts in half the time without."""
+    if name not in _WHERE:
+        raise AttributeError(name)
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

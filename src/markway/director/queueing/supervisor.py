@@ -27,7 +27,7 @@ SILENCE = 0.75
 
 _STARTING = 15.0
 _LOOKS = 4
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 5.0
 _SETTLED = 10.0
 """Seconds of life after which an end is no sign of a fault that lasts."""
 
