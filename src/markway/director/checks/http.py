@@ -36,7 +36,7 @@ async def ask(check: Check, target: Target) -> Outcome:
     with await connect(target, port) as plain:
         link, warning = plain, ""
         if check.kind is CheckKind.HTTPS:
-            name = check.sni or (_PORT.sub("", check.host) if check.host else str(target.address))
+            name = check.sni or (_PORT.sub("", check.host).strip("[]") if check.host else str(target.address))
             link = secured = await tls.secured(plain, name, verify=check.verify, ca=check.ca)
             warning = tls.warning(secured.ends(), check.expiry_warning)
         await link.send(request(check.target, host))
