@@ -62,15 +62,17 @@ async def get_events(
     request: Request,
     follow: Annotated[bool, Query(description="Go on as a stream of server-sent events.")] = True,
     after: Annotated[str | None, Query(description="Only what came after the event with this id.")] = None,
+    last: Annotated[int | None, Query(ge=1, description="Of those kept, only so many.")] = None,
     last_event_id: Annotated[str | None, Header(description="The same, as browsers say it.")] = None,
 ) -> StreamingResponse | list[Record]:
     """The last 1000 events, then each as it happens; with `follow=false` those that are kept, as a list."""
     stream = request.app.state.stream
-    last = last_event_id or after
+    seen = last_event_id or after
     if not follow:
-        return [{**noted.record, "id": stream.id(noted)} for noted in stream.kept(last)]
+        kept = stream.kept(seen)
+        return [{**noted.record, "id": stream.id(noted)} for noted in kept[-(last or len(kept)) :]]
     headers = {"Cache-Control": "no-store"}
-    return StreamingResponse(stream.follow(last), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(stream.follow(seen), media_type="text/event-stream", headers=headers)
 
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)

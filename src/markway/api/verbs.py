@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from markway.api.nouns import Record, backend_record, director_of, known_backend
 from markway.api.plans import applied, planned
+from markway.api.view import brief
 from markway.apply.confirm import confirmed, roll_back
 from markway.apply.transaction import changes_to, present
 from markway.balance.state import Hold, all_weights, unproved
@@ -40,6 +41,13 @@ class Drain(BaseModel):
     model_config = ConfigDict(extra="forbid")
     deadline: Seconds | None = Field(default=None, description="When it ends at the latest. Default: never.")
     cut: bool = Field(default=False, description="Whether connections left at the deadline are cut.")
+
+
+class Held(Drain):
+    """What is wanted of several backends at once."""
+
+    backends: list[str] = Field(description="Each as SERVICE/BACKEND.", min_length=1, examples=[["web/a", "web/b"]])
+    hold: Hold = Field(description="`drain`, `disable`, or `none` to enable them.")
 
 
 class Disable(BaseModel):
@@ -103,6 +111,17 @@ async def weigh(request: Request, service: str, backend: str, worth: Weight) -> 
     name = known_backend(request, service, backend)
     await director_of(request).weigh(name, worth.weight)
     return await _done(request, service, backend)
+
+
+@router.post("/hold", summary="Drain, disable or enable several backends")
+async def hold(request: Request, what: Held) -> list[Record]:
+    """All of them, or none if one is unknown. `in_force` is False while the kernel has not taken it yet."""
+    director = director_of(request)
+    deadline = None if what.deadline is None else _seconds(what.deadline)
+    await director.hold(what.backends, what.hold, deadline=deadline, cut=what.cut)
+    farm = director.farm
+    members = (farm.members[name] for name in dict.fromkeys(what.backends))
+    return [{**brief(member, director.now), "in_force": member.service not in farm.dirty} for member in members]
 
 
 @router.post("/apply", summary="Bring a configuration into force", openapi_extra=_CONFIG)

@@ -121,6 +121,18 @@ def _live(live: Live | None, name: str, member: Member | None) -> Record:
     }
 
 
+def brief(member: Member, now: float) -> Record:
+    """A backend without what the kernel counted."""
+    outcome = member.outcome
+    return {
+        "name": member.name,
+        "state": member.status,
+        "weight": member.backend.weight if member.weight is None else member.weight,
+        "reason": outcome.reason if outcome else "",
+        "drain": member.drain and drain(member.drain, now),
+    }
+
+
 def drain(found: Drain, now: float) -> Record:
     """How far a backend is emptied; times in seconds, None where there is no deadline, or no count yet."""
     return {

@@ -12,10 +12,15 @@ import typer
 from markway.cli.common import DEFAULT_PATH, File, Json, Wait, count, load, need_root, seconds, told
 
 if TYPE_CHECKING:
+    from markway.apply.store import Store
+    from markway.config.model import Config
     from markway.program.diff import Changes
     from markway.program.model import Program
 
 _WAIT = "30s"
+
+_ADOPTED = 2.0
+"""Seconds in which the daemon should have taken a change over."""
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +57,7 @@ def apply(
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, present, put
     from markway.balance.state import all_weights
+    from markway.cli.ask import states_for
     from markway.compiler import compile_config
     from markway.kernel.capabilities.asking import asking_for
     from markway.kernel.netlink import Netlink
@@ -68,7 +74,7 @@ def apply(
         settle(store, netlink)
         now = present(store, netlink)
         refuse_if_awaited(store, now)
-        weights = all_weights(loaded.config.services, store.states())
+        weights = all_weights(loaded.config.services, states_for(store, loaded.config, now))
         compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
         digest = store.keep_config(loaded.sources)
         if now.damage:
@@ -83,7 +89,32 @@ def apply(
             store.set_pending(None)
             raise
     _warn_unforwarded(compiled.program)
+    if not store.is_attended():
+        _warn_unwatched(loaded.config)
+    _adopt(store)
     _report(changes, time.monotonic() - begun, confirm if waits else None, as_json=as_json)
+
+
+def _adopt(store: Store) -> None:
+    """Tell the daemon, if it runs, that another program is in force; it would find that out within a second."""
+    from markway.cli.ask import Daemon, NoDaemonError, RefusedError
+
+    try:
+        Daemon(store).send("POST", "adopt", timeout=_ADOPTED)
+    except NoDaemonError:
+        return
+    except RefusedError as error:
+        _say(f"the daemon has not taken it over yet: {error}")
+
+
+def _warn_unwatched(config: Config) -> None:
+    """Say so if services want to be watched and nobody does it."""
+    watched = [service for service in config.services if service.watched or service.schedule.queued]
+    if watched:
+        first = watched[0]
+        what = "check" if first.check else "load to be read" if first.load else "schedule that asks the daemon"
+        others = f" (and {len(watched) - 1} more)" if len(watched) > 1 else ""
+        _say(f"service {first.name}{others} has a {what}, and the daemon does not run: markway run")
 
 
 def _warn_unforwarded(program: Program) -> None:
@@ -97,19 +128,11 @@ def _warn_unforwarded(program: Program) -> None:
 
 
 def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool) -> None:
-    from dataclasses import asdict
-
+    from markway.api.plans import applied
     from markway.program.impact import impacts
 
     if as_json:
-        record = {
-            "changed": bool(changes),
-            "program": changes.new.id,
-            "seconds": round(took, 4),
-            "services": [asdict(impact) for impact in impacts(changes)],
-            "confirm": confirm,
-        }
-        print(json.dumps(record, indent=2))
+        print(json.dumps(applied(changes, took, confirm), indent=2))
         return
     services = count(len(changes.new.services), "service")
     if not changes:
@@ -152,6 +175,7 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
         now = present(store, netlink)
         changes = roll_back(store, netlink, now, "rollback")
         store.set_pending(None)
+    _adopt(store)
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:

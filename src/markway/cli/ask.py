@@ -8,12 +8,15 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markway.cli.common import fail
+from markway.balance.state import unproved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markway.apply.store import Store
+    from markway.apply.transaction import Present
+    from markway.balance.state import BackendState
+    from markway.config.model import Config
 
 _PATIENCE = 60.0
 """Seconds: the daemon may wait half of them for the lock."""
@@ -47,17 +50,6 @@ class Daemon:
     def __init__(self, store: Store) -> None:
         """Prepare to ask; nothing is sent yet."""
         self._path = store.folder / "api.sock"
-
-    @property
-    def runs(self) -> bool:
-        """Whether somebody answers."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as opened:
-            opened.settimeout(_PATIENCE)
-            try:
-                opened.connect(str(self._path))
-            except OSError:
-                return False
-        return True
 
     def get(self, path: str, timeout: float = _PATIENCE) -> Any:
         """What is at /v1/`path`.
@@ -108,7 +100,15 @@ def _read(answer: http.client.HTTPResponse) -> Any:
     return found
 
 
-def need(error: NoDaemonError) -> None:
-    """End the command, which does nothing without the daemon."""
-    del error
-    fail("the daemon does not run: markway run")
+def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendState]:
+    """What a configuration has to be compiled with, in the place of the program that is in force now.
+
+    That is what is remembered of its backends. If the daemon runs, backends that are new get no connections until it
+    has asked them.
+    """
+    states = store.states()
+    if not store.is_attended():
+        return states
+    entries = now.program.services if now.program else ()
+    known = {f"{entry.name}/{backend.name}" for entry in entries for backend in entry.backends}
+    return {**states, **unproved(config, known)}

@@ -37,10 +37,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what apply would change, why, and whom it touches. Changes nothing."""
+    from markway.api.plans import planned
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, present
     from markway.balance.state import all_weights
+    from markway.cli.ask import states_for
     from markway.compiler import compile_config
     from markway.kernel.capabilities.asking import asking_for
     from markway.kernel.conntrack import connections_by_mark
@@ -50,41 +52,18 @@ def plan(
     need_root("plan")
     store = Store(state_folder())
     with told(), Netlink() as netlink:
-        weights = all_weights(loaded.config.services, store.states())
-        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
         now = present(store, netlink)
+        weights = all_weights(loaded.config.services, states_for(store, loaded.config, now))
+        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
         changes = changes_to(now, compiled.program)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
     if as_json:
-        print(json.dumps(_record(now, changes, flows), indent=2))
+        print(json.dumps(planned(now, changes, flows), indent=2))
     else:
         for line in _text(now, changes, flows, full=full):
             print(line)
     if exit_code and changes:
         raise typer.Exit(2)
-
-
-def _record(now: Present, changes: Changes, flows: Counter[int]) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from markway.program.diff import lines
-    from markway.program.impact import impacts
-
-    return {
-        "changes": bool(changes),
-        "program": {"old": now.marker, "new": changes.new.id},
-        "damage": now.damage,
-        "services": [asdict(impact) for impact in impacts(changes)],
-        "established": {"connections": flows.total(), "touched": touched(changes, flows)},
-        "nft": [line for phase in lines(changes).values() for line in phase] if changes else [],
-    }
-
-
-def touched(changes: Changes, flows: Counter[int]) -> int:
-    """Established connections whose mark would change its meaning: only another mask does that."""
-    new = {b.name + "@" + s.name: b.mark for s in changes.new.services for b in s.backends}
-    old = {b.name + "@" + s.name: b.mark for s in changes.old.services for b in s.backends}
-    return sum(flows[mark] for name, mark in old.items() if new.get(name, mark) != mark)
 
 
 def _text(now: Present, changes: Changes, flows: Counter[int], *, full: bool) -> Iterator[str]:
@@ -131,6 +110,7 @@ def _folded(line: str) -> str:
 
 def summary(changes: Changes, flows: Counter[int]) -> Iterator[str]:
     """The blast radius in words."""
+    from markway.api.plans import touched
     from markway.program.impact import impacts
 
     listed = impacts(changes)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+_WHOLE = 0.995
+"""The factor of a load from which on it is shown as none."""
+
 _ANSWER = 10.0
 """Seconds in which the daemon must answer before the kernel is asked instead."""
 
@@ -143,7 +146,7 @@ def weight(backend: Record) -> str:
 def load(backend: Record) -> str:
     """The load as it was read, and what it leaves of the weight: `12.5`, or `87 → 60%`."""
     reading = "?" if backend["reading"] is None else f"{backend['reading']:.3g}"
-    return reading if backend["factor"] >= 1 else f"{reading} → {backend['factor']:.0%}"
+    return reading if backend["factor"] >= _WHOLE else f"{reading} → {backend['factor']:.0%}"
 
 
 def checked(backend: Record) -> str:

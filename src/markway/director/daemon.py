@@ -46,6 +46,9 @@ KERNEL_ERRORS = (ApplyError, BusyError, StoreError, NetlinkError, NftError, Conf
 _LOOK = 1.0
 """Seconds between two looks at whether the kernel still holds the program, and at how many flows a drain has left."""
 
+_SHORTEST_LOOK = 0.05
+"""Seconds between two counts at least, also when a deadline has passed."""
+
 _RETRY = 2.0
 """Seconds after which a write that failed is tried again."""
 
@@ -80,6 +83,7 @@ class Director:
         self._readers: dict[str, LoadReader] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
+        self._drains = asyncio.Event()
         self._writing = asyncio.Lock()
         self._ramp_timer: asyncio.TimerHandle | None = None
         self._evidence: Evidence | None = None
@@ -225,6 +229,7 @@ class Director:
                 self._orphans.cut(name)
         await self.in_kernel(self.store.keep_drains, self._patience())
         await self._flush()
+        self._drains.set()
 
     def _patience(self) -> dict[str, Patience]:
         drains = ((name, member.drain) for name, member in self.farm.members.items())
@@ -405,9 +410,11 @@ class Director:
 
     async def _watch_drains(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK)
-            draining = [m.name for m in self.farm.members.values() if m.drain and not m.drain.ended]
-            if draining:
+            due = self.farm.next_deadline(self.now + _LOOK) - self.now
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drains.wait(), max(due, _SHORTEST_LOOK))
+            self._drains.clear()
+            if draining := list(self.farm.draining()):
                 with suppress(NetlinkError):
                     await self._count(draining)
 

@@ -189,6 +189,17 @@ class Farm:
         }
         yield self._event(words[hold], member, texts[hold])
 
+    def draining(self) -> Iterator[str]:
+        """Backends whose last connection is waited for, once the kernel gives them no new ones."""
+        for name, member in self.members.items():
+            if member.drain and not member.drain.ended and member.service not in self.dirty:
+                yield name
+
+    def next_deadline(self, latest: float) -> float:
+        """When the patience with the next drain ends, or `latest`."""
+        drains = (member.drain for member in self.members.values())
+        return min([latest, *(d.deadline for d in drains if d and not d.ended and d.deadline is not None)])
+
     def resumed(self, name: str, deadline: float, now: float, *, cut: bool) -> None:
         """A backend was being emptied before a restart, and has `deadline` seconds left."""
         member = self.members.get(name)
