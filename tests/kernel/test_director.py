@@ -168,3 +168,16 @@ def test_the_queue_worker_decides_while_it_lives_and_the_slot_table_after(lab, s
             assert not net.fetch(VIP, 60).failed
         daemon.end(signal.SIGKILL)
     assert answers(net) == {"a": 10, "b": 10, "c": 10}
+
+
+def test_who_asked_a_machine_that_is_gone_is_answered_by_another_when_it_asks_again(lab):
+    slow = WEB.replace('every = "400ms", fast = "100ms", timeout = "300ms"', 'every = "1s", timeout = "1s"')
+    net = lab(slow)
+    with running(net, slow) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+        net.host("b").run("nft", "table inet dead { chain in { type filter hook input priority 0; drop; }; }")
+        assert net.fetch(VIP, 30, timeout=20).failed == 0
+        assert daemon.wait("cut", "web/b")["text"] == "10 unanswered flows cut"
+        assert answers(net) == {"a": 15, "c": 15}

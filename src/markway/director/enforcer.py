@@ -237,8 +237,8 @@ class Enforcer:
         return self._marks
 
     def forget(self, marks: Iterable[int], protocols: Iterable[Protocol]) -> int:
-        """Remove the flows of these marks and protocols from the connection table; how many."""
-        return forget(self._netlink, self.compiled.marks.mask, set(marks), set(protocols))
+        """Remove the flows of these marks from the connection table, of these protocols or unanswered; how many."""
+        return forget(self._netlink, self.compiled.marks.mask, set(marks), set(protocols), unanswered=True)
 
     def passed(self) -> dict[int, Passed]:
         """What the connections of each mark came to so far; empty if nobody's signs of death are asked for."""

@@ -1,7 +1,9 @@
 """Flows whose backend is gone: which to remove from the connection table, so that they heal.
 
-A UDP flow without an entry goes to another backend with its next packet. A TCP connection cannot move: without its
-entry it is refused, so that the client sees at once what else it would wait for; only a service that says so wants it.
+A UDP flow without an entry goes to another backend with its next packet, and so does a TCP connection that nobody has
+answered: its client asks again after a second, and else would ask the same dead backend. An established one cannot
+move: without its entry it is refused, so that the client sees at once what else it would wait for; only a service that
+says so wants it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class Orphans:
         self._marked: dict[int, tuple[str, frozenset[Protocol]]] = {}
 
     def died(self, service: Service, name: str) -> None:
-        """A backend is down: its UDP flows go, and its TCP connections if the service says so."""
+        """A backend is down: its UDP flows go, and TCP connections if nobody answered them or the service says so."""
         self._add(name, _of(service))
 
     def cut(self, name: str) -> None:
@@ -52,8 +54,7 @@ class Orphans:
         return found
 
     def _add(self, name: str, protocols: frozenset[Protocol]) -> None:
-        if protocols:
-            self._named[name] = self._named.get(name, frozenset()) | protocols
+        self._named[name] = self._named.get(name, frozenset()) | protocols
 
 
 def _of(service: Service) -> frozenset[Protocol]:
@@ -67,6 +68,7 @@ def remove(enforcer: Enforcer, orphans: Mapping[int, tuple[str, frozenset[Protoc
     for mark, (name, protocols) in orphans.items():
         if number := enforcer.forget([mark], protocols):
             service, _, backend = name.rpartition("/")
-            text = f"{number} {' and '.join(sorted(protocols))} flow{'' if number == 1 else 's'} cut"
+            which = " and ".join(sorted(protocols)) or "unanswered"
+            text = f"{number} {which} flow{'' if number == 1 else 's'} cut"
             events.append(Event("cut", text, service, backend, {"flows": number}))
     return events

@@ -25,6 +25,7 @@ _TCP, _STATE = 1, 1
 _INET, _INET6 = 2, 10
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17}
 _AT_ONCE = 1000
+_SYN_SENT = 1
 _CLOSED = {7, 8}  # TIME_WAIT and CLOSE
 
 
@@ -53,7 +54,14 @@ def _state(parts: Attributes) -> int:
     return int.from_bytes(attributes(protocol.get(_TCP, b"")).get(_STATE, b""))
 
 
-def forget(netlink: Netlink, mask: int, marks: Collection[int], protocols: Collection[Protocol]) -> int:
+def forget(
+    netlink: Netlink,
+    mask: int,
+    marks: Collection[int],
+    protocols: Collection[Protocol],
+    *,
+    unanswered: bool = False,
+) -> int:
     """Remove the connections of some backends from the table; how many.
 
     A UDP flow is balanced anew with its next packet. Of a TCP connection nothing is left to translate the next packet
@@ -69,30 +77,31 @@ def forget(netlink: Netlink, mask: int, marks: Collection[int], protocols: Colle
         mask: the backend field; other bits of a connection's mark may be anything.
         marks: the backends, by mark; 0 is none.
         protocols: which of their connections.
+        unanswered: whether TCP connections go too whose SYN was not answered: the client's next SYN chooses anew.
 
     Raises:
         NetlinkError: the kernel refused.
     """
     wanted = {mark for mark in marks if mark & mask == mark} - {0}
     numbers = {_NUMBERS[protocol] for protocol in protocols}
-    if not wanted or not numbers:
+    if not wanted or not (numbers or unanswered):
         return 0
-    found = list(_deletions(netlink, mask, wanted, numbers))
+    found = list(_deletions(netlink, mask, wanted, numbers, unanswered=unanswered))
     parts = (found[at : at + _AT_ONCE] for at in range(0, len(found), _AT_ONCE))
     return len(found) - sum(len(netlink.attempt(part)) for part in parts)
 
 
-def _deletions(netlink: Netlink, mask: int, marks: set[int], numbers: set[int]) -> Iterator[Message]:
+def _deletions(
+    netlink: Netlink, mask: int, marks: set[int], numbers: set[int], *, unanswered: bool
+) -> Iterator[Message]:
     """A request for each connection of these marks and IP protocols."""
     alike = mask & ~reduce(or_, marks) | reduce(and_, marks)
     fixed = attribute(_MARK, _word(reduce(and_, marks))) + attribute(_MARK_MASK, _word(alike))
     for data in netlink.dump(_GET, 0, fixed):
         parts = attributes(data)
         ends = attributes(parts[_TUPLE])
-        if (
-            int.from_bytes(parts.get(_MARK, b"")) & mask in marks
-            and attributes(ends[_IP_PROTOCOL])[_NUMBER][0] in numbers
-        ):
+        known = attributes(ends[_IP_PROTOCOL])[_NUMBER][0] in numbers or (unanswered and _state(parts) == _SYN_SENT)
+        if known and int.from_bytes(parts.get(_MARK, b"")) & mask in marks:
             family = _INET if _IP4_SOURCE in attributes(ends[_IP]) else _INET6
             names = ((kind, parts[kind]) for kind in (_TUPLE, _ID, _ZONE) if kind in parts)
             yield Message(_DELETE, 0, family, b"".join(_again(kind, value) for kind, value in names))
