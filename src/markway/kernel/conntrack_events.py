@@ -69,19 +69,18 @@ class Endings:
         """Listen no more."""
         self._socket.close()
 
-    def fileno(self) -> int:
-        """The descriptor, to be polled."""
-        return self._socket.fileno()
+    def serve(self, ended: Callable[[int], None]) -> int:
+        """Tell the marks of the connections that have ended, some dozens at most.
 
-    def serve(self, ended: Callable[[int], None]) -> bool:
-        """Tell the marks of the connections that have ended, some dozens at most; False if some were not told of."""
+        Returns how many messages there were; -1 if the kernel had no room for all that it had to tell.
+        """
         receiver = self._receiver
         data, size, mask = receiver.data, receiver.size, self._mask
         try:
             count = receiver.receive()
         except OSError as error:
             if error.errno == errno.ENOBUFS:
-                return False
+                return -1
             raise
         attribute_at, word_at = _ATTRIBUTE.unpack_from, _WORD.unpack_from
         for start in range(0, count * size, size):
@@ -96,7 +95,7 @@ class Endings:
                         ended(word_at(data, at + 4)[0] & mask)
                     break
                 at += wide + 3 & ~3
-        return True
+        return count
 
     def _first(self, identity: int) -> bool:
         """Whether this connection is closed for the first time: many are reset once they have said good-bye."""
@@ -122,10 +121,6 @@ class Census:
     def close(self) -> None:
         """End it."""
         self._socket.close()
-
-    def fileno(self) -> int:
-        """The descriptor, to be polled."""
-        return self._socket.fileno()
 
     def step(self) -> Counter[int] | None:
         """Count some more, in a fraction of a millisecond; what was counted, once it is complete."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LENGTH = 256
 """Packets that may wait; those beyond go on unanswered. So many wait at most for a worker that hangs."""
 
+PATIENCE = 0.1
+"""Seconds that `receive` waits at most."""
+
 BATCH = 64
 """Packets answered together at most."""
 
@@ -49,6 +52,7 @@ class PacketQueue:
         """
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
         self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, round(PATIENCE * 1e6)))
         self._socket.setsockopt(270, _NO_ENOBUFS, 1)  # SOL_NETLINK: what found no room has gone on already
         self._receiver = Receiver(self._socket, BATCH, _SLOT)
         self._answers = bytearray(_template(number) * BATCH)
@@ -69,10 +73,6 @@ class PacketQueue:
         """Give the queue back; the kernel drops the packets that still wait, and their senders send again."""
         self._socket.close()
 
-    def fileno(self) -> int:
-        """The descriptor, to be polled."""
-        return self._socket.fileno()
-
     def _configure(self, number: int) -> None:
         """All in one message: until a queue is told to copy packets it drops them."""
         options = (
@@ -90,10 +90,19 @@ class PacketQueue:
         if code:
             raise NetlinkError(code, f"queue {number} is another process's, or this one may not have it")
 
-    def serve(self, decide: Callable[[int, int, bytearray, int, int], int]) -> int:
-        """Answer the packets that wait now, `BATCH` at most; how many there were.
+    def receive(self, *, wait: bool) -> int:
+        """Take the packets that wait now, `BATCH` at most; if there are none, `wait` for one for a while (`PATIENCE`).
+
+        Returns how many messages came; `answer` must be next. One call to wait and to take: a first packet costs its
+        client the time that this process needs.
+        """
+        return self._receiver.receive(wait=wait)
+
+    def answer(self, came: int, decide: Callable[[int, int, bytearray, int, int], int]) -> int:
+        """Answer the packets that were received; how many there were.
 
         Args:
+            came: what `receive` returned.
             decide: is called with a packet's address family, its mark, and where its octets are: a buffer, the
                 offsets of the first and behind the last. It returns the mark that the packet goes on with.
         """
@@ -101,7 +110,7 @@ class PacketQueue:
         data, size, answers = receiver.data, receiver.size, self._answers
         attribute_at, word_at, put_word = _ATTRIBUTE.unpack_from, _WORD.unpack_from, _WORD.pack_into
         answered = to = 0
-        for start in range(0, receiver.receive() * size, size):
+        for start in range(0, came * size, size):
             length, message, _, _, _, family, _ = _HEAD.unpack_from(data, start)
             if message != _PACKET:
                 continue  # a verdict came too late

@@ -9,6 +9,7 @@ import socket
 import struct
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_WAIT_FOR_ONE = 0x10000  # MSG_WAITFORONE
 _HEADER = struct.Struct("@PIPNPNi0PI0P")  # struct mmsghdr
 _VECTOR = struct.Struct("@PN")  # struct iovec
 
@@ -30,13 +31,17 @@ class Receiver:
             one = vectors + index * _VECTOR.size
             _HEADER.pack_into(self._headers, index * _HEADER.size, 0, 0, one, 1, 0, 0, 0, 0)
 
-    def receive(self) -> int:
-        """Take what is there, and wait for nothing; how many messages came.
+    def receive(self, *, wait: bool = False) -> int:
+        """Take what is there; how many messages came.
+
+        Args:
+            wait: for a first one, as long as the socket's timeout (SO_RCVTIMEO) says.
 
         Raises:
             OSError: ENOBUFS where the kernel had more to say than room for it; some of it is lost then.
         """
-        came: int = _LIBC.recvmmsg(self._number, self._headers, self._slots, socket.MSG_DONTWAIT, None)
+        flags = _WAIT_FOR_ONE if wait else socket.MSG_DONTWAIT
+        came: int = _LIBC.recvmmsg(self._number, self._headers, self._slots, flags, None)
         if came < 0:
             code = ctypes.get_errno()
             if code not in {errno.EAGAIN, errno.EINTR}:

@@ -43,9 +43,9 @@ class Daemon:
         self._received = b""
         self._unsent = b""
 
-    def fileno(self) -> int:
-        """The descriptor, to be polled."""
-        return self._socket.fileno()
+    def wait(self, seconds: float) -> None:
+        """Return when it has something to say, or the time is up."""
+        select.select([self._socket], [], [], seconds)
 
     def messages(self) -> list[dict[str, Any]] | None:
         """What it has said by now; None if it is gone."""
@@ -85,8 +85,6 @@ class Worker:
         self._daemon = daemon
         self._number = number
         self._decisions = Decisions(random.random, time.monotonic)
-        self._poll = select.epoll()
-        self._poll.register(daemon.fileno(), select.EPOLLIN)
         self._queue: PacketQueue | None = None
         self._endings: Endings | None = None
         self._census: Census | None = None
@@ -98,33 +96,36 @@ class Worker:
 
     def run(self) -> None:
         """Answer until the daemon is gone."""
-        while True:
-            now = time.monotonic()
-            self._keep_time(now)
-            for number, _ in self._poll.poll(max(self._beaten + BEAT - now, 0.0)):
-                if self._queue and number == self._queue.fileno():
-                    self._answer(self._queue)
-                elif self._census and number == self._census.fileno():
-                    self._count(self._census)
-                elif number == self._daemon.fileno() and not self._listen():
-                    return
+        while self._keep_time(time.monotonic()):
+            if self._queue:
+                self._answer(self._queue)
+            elif not self._census:
+                self._daemon.wait(BEAT)
+                self._beaten = _LONG_AGO
+            if self._census:
+                self._count(self._census)
 
     def _answer(self, queue: PacketQueue) -> None:
-        """Answer what waits. Connections that have ended are looked at before, and wake nobody."""
+        """Answer what waits. Connections that have ended are looked at behind that, and wake nobody."""
+        came = queue.receive(wait=not self._census)
+        if not came:
+            return
         begun = time.perf_counter()
-        self._drain(1)
-        answered = queue.serve(self._decisions.decide)
+        answered = queue.answer(came, self._decisions.decide)
         took = time.perf_counter() - begun
         self._latency[bisect_left(BOUNDS, took)] += answered
         self._verdicts += answered
+        self._drain(1)
 
     def _drain(self, batches: int) -> None:
-        if self._endings:
-            for _ in range(batches):
-                if self._endings.serve(self._decisions.ended):
-                    continue
+        if self._endings is None:
+            return
+        for _ in range(batches):
+            told = self._endings.serve(self._decisions.ended)
+            if told < 0:
                 self._lost += 1
                 self._counted = _LONG_AGO  # count anew
+            if told <= 0:
                 return
 
     def _count(self, census: Census) -> None:
@@ -134,11 +135,9 @@ class Worker:
             self._end_census()
             if self._queue is None:
                 self._queue = PacketQueue(self._number)
-                self._poll.register(self._queue.fileno(), select.EPOLLIN)
 
     def _end_census(self) -> None:
         if self._census:
-            self._poll.unregister(self._census.fileno())
             self._census.close()
             self._census = None
 
@@ -160,15 +159,17 @@ class Worker:
             self._endings.close()
         self._endings = Endings(field)
 
-    def _keep_time(self, now: float) -> None:
+    def _keep_time(self, now: float) -> bool:
+        """What is done ten times a second; False once the daemon is gone."""
         if now < self._beaten + BEAT:
-            return
+            return True
         self._beaten = now
         self._drain(_DRAINED)
+        if not self._listen():
+            return False
         if self._endings and not self._census and now > self._counted + _COUNTED:
             self._counted = now
             self._census = Census(self._decisions.field)
-            self._poll.register(self._census.fileno(), select.EPOLLIN)
         if self._queue is None:
             self._daemon.tell({"busy": LOADING})
         elif now < self._reported + _REPORT:
@@ -176,6 +177,7 @@ class Worker:
         elif self._daemon.tell(self._report()):
             self._reported = now
             self._forget()
+        return True
 
     def _report(self) -> dict[str, Any]:
         """What happened since the last report, and the connections that are open now."""
