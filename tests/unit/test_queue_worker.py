@@ -62,8 +62,10 @@ def decisions(clock) -> Decisions:
     return made
 
 
-def told(decisions: Decisions, *services: QueuedService, gone: tuple[int, ...] = ()) -> None:
-    decisions.update({"field": FIELD, "services": [one.record for one in services], "gone": gone})
+def told(
+    decisions: Decisions, *services: QueuedService, gone: tuple[int, ...] = (), resting: tuple[str, ...] = ()
+) -> None:
+    decisions.update({"field": FIELD, "services": [one.record for one in services], "gone": gone, "resting": resting})
 
 
 def ask(decisions: Decisions, data: bytearray, mark: int = TAG) -> int:
@@ -267,6 +269,27 @@ def test_a_failure_inside_is_no_failure_of_the_packet(decisions):
     asked.policy = lambda *_: 1 / 0
     assert ask(decisions, TCP4) == TAG
     assert asked.undecided == {"error": 1}
+
+
+def test_who_is_called_is_noted_until_it_returns(clock, monkeypatch):
+    noted: list[object] = []
+    monkeypatch.setattr(own_module, "_tried", lambda *_: noted.append("called"), raising=False)
+    decisions = Decisions(lambda: 0.5, clock, noted.append)
+    told(decisions, service("markway.director.queueing.own:_tried", (4,), (4,)))
+    assert noted == [TAG, 0]  # its import
+    ask(decisions, TCP4)
+    assert noted[2:] == [TAG, "called", 0]
+
+
+def test_a_resting_policy_is_not_asked_and_not_even_imported(decisions, monkeypatch):
+    name = "markway.director.queueing.own:_tried"
+    own = service(name, (4,), (4,), tag=0x50)
+    told(decisions, own, resting=(name,))
+    assert ask(decisions, TCP4, 0x50) == 0x50
+    assert decisions.services[0x50].undecided == {"suspended": 1}
+    monkeypatch.setattr(own_module, "_tried", lambda *seen: seen[1][0].name, raising=False)
+    told(decisions)
+    assert ask(decisions, TCP4, 0x50) == 1
 
 
 # What the daemon says.

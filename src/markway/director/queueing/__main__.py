@@ -1,4 +1,4 @@
-"""`python -m markway.director.queueing CONTROL NUMBER POLICIES`: the queue worker; the daemon starts it."""
+"""`python -m markway.director.queueing CONTROL NOTE NUMBER POLICIES`: the queue worker; the daemon starts it."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import sys
 from markway.director.queueing.worker import main
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(*map(int, sys.argv[1:4]), sys.argv[4])

@@ -27,12 +27,14 @@ _NO_OPTIONS = 0x45
 class Asked:
     """One service: its pools by address family, its policy, and what became of its connections."""
 
-    def __init__(self, service: QueuedService, own: OwnPolicy | None) -> None:
+    def __init__(self, service: QueuedService, calling: Callable[[int], None]) -> None:
         self.name = service.name
         self.tag = service.tag
         self.policy: Policy | None = POLICIES.get(service.policy)
         self.named = service.policy
-        self.own = own
+        self.own: OwnPolicy | None = None
+        self.resting = False
+        self._calling = calling
         self.candidates: dict[str, Candidate] = {}
         self.pools: dict[int, Pool] = {}
         self.decided = 0
@@ -67,8 +69,13 @@ class Asked:
         if self.policy:
             return self.policy(pool)
         if self.own is None:
-            raise Undecided("missing", f"no policy is called {self.named}")
-        return self.own(self._connection(family, data, at, end), pool)
+            raise Undecided("suspended") if self.resting else Undecided("missing", f"no policy is called {self.named}")
+        connection = self._connection(family, data, at, end)
+        self._calling(self.tag)
+        try:
+            return self.own(connection, pool)
+        finally:
+            self._calling(0)
 
     def _connection(self, family: int, data: bytearray, at: int, end: int) -> Connection:
         found = ends(family, data, at, end)
@@ -82,8 +89,17 @@ class Asked:
 class Decisions:
     """All services that ask. `decide`, `ended` and `recounted` are called by the kernel's news, and must not fail."""
 
-    def __init__(self, chance: Callable[[], float], clock: Callable[[], float]) -> None:
-        """Begin with no services; `clock` is in seconds."""
+    def __init__(
+        self, chance: Callable[[], float], clock: Callable[[], float], calling: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Begin with no services.
+
+        Args:
+            chance: draws evenly from 0 to 1, 1 excluded.
+            clock: in seconds.
+            calling: is told whose policy is being called, by tag, and 0 when it has returned: in case it never does.
+        """
+        self._calling = calling
         self._chance = chance
         self._clock = clock
         self.field = 0
@@ -97,7 +113,11 @@ class Decisions:
         self._turned = 0.0
 
     def update(self, message: Mapping[str, Any]) -> None:
-        """Take over what the daemon says: `field`, the `services` that changed, the tags that are `gone`."""
+        """Take over what the daemon says.
+
+        `field`, the `services` that changed, the tags that are `gone`, and the policies that are `resting`: all of them
+        that took a worker with them not long ago.
+        """
         self.field = message["field"]
         for tag in message["gone"]:
             self.services.pop(tag, None)
@@ -106,17 +126,22 @@ class Decisions:
             service = QueuedService.from_record(record)
             asked = self.services.get(service.tag)
             if asked is None or (asked.name, asked.named) != (service.name, service.policy):
-                asked = self.services[service.tag] = Asked(service, self._loaded(service.policy))
+                asked = self.services[service.tag] = Asked(service, self._calling)
             asked.fill(service, self._chance, counts)
+        for asked in self.services.values():
+            asked.resting = asked.named in message["resting"]
+            asked.own = None if asked.resting else self._loaded(asked)
         self._by_mark = {one.mark: one for asked in self.services.values() for one in asked.candidates.values()}
         self._flows, self._older = {}, {}  # an answer may be of a backend that is gone
 
-    def _loaded(self, policy: str) -> OwnPolicy | None:
-        if ":" not in policy:
+    def _loaded(self, asked: Asked) -> OwnPolicy | None:
+        if ":" not in asked.named:
             return None
-        if policy not in self._own:
-            self._own[policy] = OwnPolicy(policy, self._clock)
-        return self._own[policy]
+        if asked.named not in self._own:
+            self._calling(asked.tag)
+            self._own[asked.named] = OwnPolicy(asked.named, self._clock)
+            self._calling(0)
+        return self._own[asked.named]
 
     def decide(self, family: int, mark: int, data: bytearray, at: int, end: int) -> int:
         """The mark that a packet goes on with: a backend's in place of the tag, or the tag if nobody decided."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,9 @@ _LOOKS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 5.0
 _SETTLED = 10.0
 """Seconds of life after which an end is no sign of a fault that lasts."""
+
+_REST, _LONGEST_REST = 10.0, 600.0
+"""Seconds for which a policy is left alone that took a worker with it: twice as long each time."""
 
 _QUIET = 10.0
 """Seconds between log lines about one service's policy."""
@@ -58,6 +63,9 @@ class QueueWorker:
         self._writer: asyncio.StreamWriter | None = None
         self._deadline = 0.0
         self._logged: dict[str, float] = {}
+        self._blamed: Counter[str] = Counter()
+        self._resting: set[str] = set()
+        self._timers: list[asyncio.TimerHandle] = []
         self.stats = QueueStats()
         """What the worker did; new once a second."""
 
@@ -67,6 +75,8 @@ class QueueWorker:
 
     async def aclose(self) -> None:
         """End the worker, and look after it no more. The kernel decides by the slot tables then."""
+        for timer in self._timers:
+            timer.cancel()
         if self._task:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -99,7 +109,8 @@ class QueueWorker:
 
     def _tell(self, changed: list[QueuedService], gone: list[int]) -> None:
         if self._writer:
-            message = {"field": self._field, "services": [one.record for one in changed], "gone": gone}
+            records = [one.record for one in changed]
+            message = {"field": self._field, "services": records, "gone": gone, "resting": sorted(self._resting)}
             self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
     def _end(self) -> None:
@@ -123,13 +134,13 @@ class QueueWorker:
     async def _live(self) -> None:
         """One worker's life, from its start to its end."""
         ours, theirs = socket.socketpair()
+        note = os.memfd_create("markway-queue")
         try:
-            command = ["-P", "-m", "markway.director.queueing", str(theirs.fileno()), str(self._number), self._policies]
-            self._process = process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
-            )
+            os.ftruncate(note, 4)
+            self._process = process = await self._start(theirs.fileno(), note)
         except BaseException:
             ours.close()
+            os.close(note)
             raise
         finally:
             theirs.close()
@@ -145,8 +156,30 @@ class QueueWorker:
             self._writer = None
             status = await process.wait()
             self._process = None
+            called = int.from_bytes(os.pread(note, 4, 0), sys.byteorder)
+            os.close(note)
         if self._wanted.is_set():
             _log.warning("the queue worker ended (%s); the slot tables decide until it is back", status)
+            if called in self._services:
+                self._blame(self._services[called].policy)
+
+    async def _start(self, control: int, note: int) -> Process:
+        arguments = (str(control), str(note), str(self._number), self._policies)
+        command = (sys.executable, "-P", "-m", "markway.director.queueing", *arguments)
+        nothing = asyncio.subprocess.DEVNULL
+        return await asyncio.create_subprocess_exec(*command, stdin=nothing, pass_fds=(control, note))
+
+    def _blame(self, policy: str) -> None:
+        """The worker ended while it called this policy: the next one does without it for a while."""
+        rest = min(_REST * 2 ** self._blamed[policy], _LONGEST_REST)
+        self._blamed[policy] += 1
+        self._resting.add(policy)
+        self._timers.append(asyncio.get_running_loop().call_later(rest, self._forgive, policy))
+        _log.error("policy %s took the queue worker with it: not asked for %g s", policy, rest)
+
+    def _forgive(self, policy: str) -> None:
+        self._resting.discard(policy)
+        self._tell([], [])
 
     async def _attend(self, reader: asyncio.StreamReader) -> None:
         """Listen to the worker until it ends or hangs."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import random
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from bisect import bisect_left
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from markway.director.queueing.decide import Decisions
 from markway.director.queueing.own import LOADING, install
@@ -23,12 +26,16 @@ from markway.director.queueing.stats import BOUNDS
 from markway.kernel.conntrack_events import Census, Endings
 from markway.kernel.queue import PacketQueue
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BEAT = 0.1
 """Seconds between signs of life."""
 
 _REPORT = 1.0
 _COUNTED = 10.0
 _LARGEST = 1 << 20
+_NOTE = struct.Struct("=I")
 _DRAINED = 64
 _LONG_AGO = float("-inf")
 _PR_SET_PDEATHSIG = 1
@@ -81,10 +88,10 @@ class Daemon:
 class Worker:
     """Everything that the process holds."""
 
-    def __init__(self, daemon: Daemon, number: int) -> None:
+    def __init__(self, daemon: Daemon, number: int, calling: Callable[[int], None]) -> None:
         self._daemon = daemon
         self._number = number
-        self._decisions = Decisions(random.random, time.monotonic)
+        self._decisions = Decisions(random.random, time.monotonic, calling)
         self._queue: PacketQueue | None = None
         self._endings: Endings | None = None
         self._census: Census | None = None
@@ -203,11 +210,13 @@ class Worker:
             asked.undecided.clear()
 
 
-def main(control: int, number: int, policies: str) -> None:
+def main(control: int, note: int, number: int, policies: str) -> None:
     """Be the worker.
 
     Args:
         control: the descriptor of a socket whose other end is the daemon's.
+        note: the descriptor of four octets that the daemon reads when this process has ended: the tag of the service
+            whose policy was being called.
         number: of the queue.
         policies: the folder of the operator's modules.
     """
@@ -215,4 +224,5 @@ def main(control: int, number: int, policies: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon's to decide
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also if this one hangs when the daemon dies
     install()
-    Worker(Daemon(socket.socket(fileno=control)), number).run()
+    calling = partial(_NOTE.pack_into, mmap.mmap(note, _NOTE.size), 0)
+    Worker(Daemon(socket.socket(fileno=control)), number, calling).run()
