@@ -7,4 +7,5 @@ import sys
 from markway.director.queueing.worker import main
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]), sys.argv[4])
+    control, note, number = map(int, sys.argv[1:4])
+    main(control, note, number, sys.argv[4])
