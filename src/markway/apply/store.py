@@ -293,6 +293,13 @@ class Store:
                 break
         return found
 
+    def log_size(self) -> int:
+        """How long the log is, in bytes: another size than before means that another process has written to it."""
+        try:
+            return (self.folder / "program.log").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def append(
         self, entries: list[Entry], old: Program, new: Program, *, config: str, why: str, at: float
     ) -> list[Entry]:

@@ -17,7 +17,7 @@ Record = dict[str, Any]
 _WHOLE = 0.995
 """The factor of a load from which on it is shown as none."""
 
-_ANSWER = 10.0
+_ANSWER = 5.0
 """Seconds in which the daemon must answer before the kernel is asked instead."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle
 from markway.apply.observe import packets
+from markway.apply.store import program_at
 from markway.apply.transaction import ApplyError, changes_to, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
@@ -59,6 +60,7 @@ class Enforcer:
         self._netlink = Netlink()
         self._now: Present | None = None
         self._look_again = 0.0
+        self._log = 0
         self._marks: dict[int, str] = {}
         self._marks_of: Registry | None = None
         self.compiled = Compiled(Config(), Registry(), Program())
@@ -80,6 +82,7 @@ class Enforcer:
 
     def _take_over(self) -> Config | None:
         self._store.forget()
+        self._log = self._store.log_size()
         self._now = present(self._store, self._netlink)
         if not self._now.config:
             self.compiled = compile_config(Config(), self._store.registry())
@@ -92,13 +95,15 @@ class Enforcer:
 
     @property
     def in_force(self) -> bool:
-        """Whether the kernel holds what the log says."""
-        return self._now is not None and self._now.program is not None
+        """Whether the kernel holds a program of the log, be it damaged."""
+        return self._now is not None and bool(self._now.entries) and self._now.entries[-1].id == self._now.marker
 
     def serving(self) -> frozenset[str]:
         """Backends that the program in force believes to be up, by `service/backend`."""
-        program = self._now.program if self._now else None
-        entries = program.services if program else ()
+        if self._now is None or not self.in_force:
+            return frozenset()
+        program = self._now.program or program_at(self._now.entries, len(self._now.entries) - 1)
+        entries = program.services
         return frozenset(f"{entry.name}/{b.name}" for entry in entries for b in entry.backends if b.weight)
 
     @property
@@ -144,7 +149,7 @@ class Enforcer:
             ApplyError: the kernel refused.
         """
         with self._store.locked(_PATIENCE):
-            if self._now is None or table.program_id(self._netlink) != self._now.marker:
+            if self._now is None or not self.current():
                 return Written(changed=False, foreign=True)
             changes = self._put(reweigh(self.compiled, weights), self._now.config, "weights")
             return Written(bool(changes), foreign=False)
@@ -190,6 +195,7 @@ class Enforcer:
             self._store.keep_registry(compiled.registry)
         done = put(self._store, self._netlink, now, compiled.program, config=digest, why=why)
         self._now, self.compiled = done.now, compiled
+        self._log = self._store.log_size()
         return done.changes
 
     def mended(self) -> str | None:
@@ -200,17 +206,19 @@ class Enforcer:
         Raises:
             ForeignError: another program is in force; `take_over` it.
         """
-        if self._now is None or self._now.marker is None or verified_before(self._store, self._netlink, self._now):
+        if self._now is None or self._now.marker is None:
+            return None
+        alone = self._store.log_size() == self._log
+        if alone and verified_before(self._store, self._netlink, self._now):
             return None
         begun = time.monotonic()
-        if begun < self._look_again:
+        if alone and begun < self._look_again:
             return None
         with self._store.locked(_PATIENCE):
             settle(self._store, self._netlink)
             self._store.flush()
-            marker = table.program_id(self._netlink)
             found = present(self._store, self._netlink)
-            if marker is not None and marker != self._now.marker and found.damage is None:
+            if found.marker is not None and found.damage is None and not self.current():
                 raise ForeignError
             self._look_again = time.monotonic() + _IDLE_SHARE * (time.monotonic() - begun)
             if found.program is not None:
@@ -219,8 +227,12 @@ class Enforcer:
             return found.damage or "the table was gone"
 
     def current(self) -> bool:
-        """Whether the program in force is still the one that was taken over or written here."""
-        return self._now is not None and table.program_id(self._netlink) == self._now.marker
+        """Whether what is in force is still what was taken over or written here.
+
+        Another configuration may be of the same program: then only the log tells.
+        """
+        same = self._now is not None and table.program_id(self._netlink) == self._now.marker
+        return same and self._store.log_size() == self._log
 
     def remembered(self) -> Loaded:
         """The configuration that was applied last, also if the kernel has forgotten it since."""
