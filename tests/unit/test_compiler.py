@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from markway.compiler import compile_config, reweigh
@@ -171,6 +171,7 @@ def test_a_mask_too_small_is_refused():
         compile_config(small, Registry())
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["web", "dns"]), st.integers(0, 300)), min_size=1, max_size=6))
 def test_a_change_of_weights_gives_the_program_that_compiling_all_of_it_gives(steps):
     text = service("web", 80, {"a": 1, "b": 2}, "check = { tcp = true }"), service("dns", 53, {"a": 1, "b": 1})
