@@ -15,7 +15,7 @@ from markway.api.plans import applied, planned
 from markway.api.view import brief
 from markway.apply.confirm import confirmed, roll_back
 from markway.apply.transaction import changes_to, present
-from markway.balance.state import Hold, all_weights, unproved
+from markway.balance.state import Hold, all_weights
 from markway.compiler import compile_config
 from markway.config.load import Loaded, Source, load
 from markway.config.units import parse_timeout
@@ -145,7 +145,7 @@ async def apply(
 async def plan(request: Request) -> Record:
     """In the kernel's own language, and whom it touches. Changes nothing."""
     loaded, director = await _loaded(request), director_of(request)
-    states = {**director.farm.states(), **unproved(loaded.config, director.farm.members)}
+    states = director.farm.expected(loaded.config)
     return await asyncio.to_thread(_plan, director.store, loaded, states)
 
 

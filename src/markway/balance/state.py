@@ -5,7 +5,7 @@ The file says what each backend is worth; checks, load and operators say what th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -71,10 +71,13 @@ def all_weights(services: Iterable[Service], states: States) -> dict[str, dict[s
     return {service.name: found for service in services if (found := weights(service, states)) is not None}
 
 
-def unproved(config: Config, known: Container[str]) -> dict[str, BackendState]:
-    """Backends that nobody has asked yet, of services that are checked: they get no connection before that."""
+def unproved(config: Config, known: Container[str], states: States) -> dict[str, BackendState]:
+    """Backends that nobody has asked yet, of services that are checked: they get no connection before that.
+
+    What is remembered of them in `states`, as what an operator said, holds besides.
+    """
     names = (f"{service.name}/{b.name}" for service in config.services if service.check for b in service.backends)
-    return {name: BackendState(up=False) for name in names if name not in known}
+    return {name: replace(states.get(name, UNTOUCHED), up=False) for name in names if name not in known}
 
 
 def _weight(backend: Backend, state: BackendState) -> int:

@@ -111,4 +111,4 @@ def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendS
         return states
     entries = now.program.services if now.program else ()
     known = {f"{entry.name}/{backend.name}" for entry in entries for backend in entry.backends}
-    return {**states, **unproved(config, known)}
+    return {**states, **unproved(config, known, states)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from markway.apply.store import BusyError, Patience, StoreError
 from markway.apply.transaction import ApplyError
-from markway.balance.state import Hold, unproved
+from markway.balance.state import Hold
 from markway.config.model import Config, Schedule
 from markway.config.problems import ConfigError
 from markway.director.answers import Answers
@@ -191,7 +191,7 @@ class Director:
             MarksError: the mask is too small.
         """
         async with self._writing:
-            states = {**self.farm.states(), **unproved(loaded.config, self.farm.members)}
+            states = self.farm.expected(loaded.config)
             changes = await self.in_kernel(self._enforcer.apply, loaded, states, why, confirm)
             self._adopt(loaded.config)
         if changes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from markway.balance.feedback import FRESH, Seen, next_ramp, ramp, step, told
-from markway.balance.state import UNTOUCHED, BackendState, Hold, weights
+from markway.balance.state import UNTOUCHED, BackendState, Hold, unproved, weights
 from markway.config.model import LoadKind, Protocol
 from markway.director.events import Event
 from markway.director.health import Health, State
@@ -96,6 +96,8 @@ class Farm:
         self.services: dict[str, Service] = {}
         self.dirty: set[str] = set()
         self.unsaved = False
+        self._absent: dict[str, BackendState] = {}
+        """What operators said of backends that the configuration does not name now: it holds when they come back."""
         self.urgent = False
         """Whether `states` has changed since it was saved, and in more than load and slow start."""
 
@@ -111,6 +113,7 @@ class Farm:
             now: the daemon's clock.
         """
         before, self.members = self.members, {}
+        states = {**self._absent, **states}
         self.config, self.services = config, {service.name: service for service in config.services}
         for service in config.services:
             for backend in service.backends:
@@ -120,7 +123,20 @@ class Farm:
                     self.members[name] = _member(service, backend, states.get(name, UNTOUCHED), in_force(name), now)
                 else:
                     self.members[name] = _kept(known, service, backend, now)
+        states |= {name: member.state for name, member in before.items()}
+        self._absent = {
+            name: BackendState(hold=state.hold, weight=state.weight)
+            for name, state in states.items()
+            if name not in self.members and (state.hold is not Hold.NONE or state.weight is not None)
+        }
         self.dirty |= self.services.keys()
+
+    def expected(self, config: Config) -> dict[str, BackendState]:
+        """The states to begin another configuration with: who is new there, or elsewhere, is asked before it counts."""
+        states = self.states()
+        named = ((f"{service.name}/{b.name}", b) for service in config.services for b in service.backends)
+        known = {n for n, b in named if n in self.members and self.members[n].backend.endpoints == b.endpoints}
+        return {**states, **unproved(config, known, states)}
 
     def checked(self, name: str, outcome: Outcome, now: float) -> Iterator[Event]:
         """A check was answered."""
@@ -251,7 +267,8 @@ class Farm:
 
     def states(self) -> dict[str, BackendState]:
         """What is to be remembered: every backend that is not as its file says."""
-        return {name: member.state for name, member in self.members.items() if member.state != UNTOUCHED}
+        here = {name: member.state for name, member in self.members.items() if member.state != UNTOUCHED}
+        return {**self._absent, **here}
 
     def weights(self, names: set[str]) -> dict[str, dict[str, int] | None]:
         """The weights of these services now; None for one that is as its file says."""
