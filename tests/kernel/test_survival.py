@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from tests.kernel.daemon import running
+from tests.kernel.steady import Steady
 from tests.kernel.support import eventually, status
 
-from markway.lab.tally import Tally
-
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from markway.lab.lab import Lab
@@ -38,35 +35,10 @@ CLIENTS = ((0, "192.0.2.10:80"), (1, "192.0.2.10:80"), (1, "192.0.2.10:53", "--u
 TWO_SECONDS = 2 * RATE * len(CLIENTS)
 
 
-class Client:
-    """Connections at a steady pace from a process of its own."""
-
-    def __init__(self, lab: Lab, number: int, *target: str) -> None:
-        options = ["--count", "1000000", "--limit", "300", "--rate", str(RATE), "--progress", "0.05", "--until-eof"]
-        program = [sys.executable, "-m", "markway.lab.client", *target, *options]
-        self._process: subprocess.Popen[str] = lab.clients[number].spawn(*program)
-        self.tally = Tally()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self.tally = Tally.from_json(line)
-
-    def end(self) -> Tally:
-        """Begin no more; how all of them fared."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._reader.join(30)
-        return self.tally
-
-
 class Load:
     """Three clients at once."""
 
-    def __init__(self, clients: list[Client]) -> None:
+    def __init__(self, clients: list[Steady]) -> None:
         self.clients = clients
 
     @property
@@ -83,7 +55,7 @@ class Load:
 def loaded(lab: Lab, what: str) -> Iterator[Load]:
     """The load, while the block lasts; none of it may fail."""
     with ExitStack() as stack:
-        clients = [Client(lab, *client) for client in CLIENTS]
+        clients = [Steady(lab, *client, rate=RATE) for client in CLIENTS]
         for client in clients:
             stack.callback(client.end)
         load = Load(clients)
