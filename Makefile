@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test test-fullkernel fullkernel-shell check bench lock format clean need-lab need-test need-bench
+.PHONY: demo test test-fullkernel fullkernel-shell check bench bench-datapath lock format clean need-lab need-test need-bench
 
 demo: need-lab $(VENV)/.run
 	@$(RUN)/python -m markway.lab.demo $(if $(KEEP),--keep)
@@ -30,6 +30,10 @@ check: $(VENV)/.dev
 
 bench: need-bench $(VENV)/.dev
 	@$(RUN)/python -m bench $(ARGS)
+
+# Counted instead of timed: in qemu, the same on every machine. ARGS=--quick leaves 10,000 services out.
+bench-datapath: need-lab $(VENV)/.dev
+	@$(RUN)/python -m bench.datapath $(ARGS)
 
 need-lab:
 	@scripts/need lab
