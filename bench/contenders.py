@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from bench.topology import sh
+from bench.topology import VIRTUAL, sh
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,8 +140,54 @@ class Iptables(Contender):
         match = f"-d {service.address}/32 -p tcp --dport {service.port} -m mark --mark 0"
         for index, backend in enumerate(service.backends):
             left = len(service.backends) - index
-            turn = f"-m statistic --mode nth --every {left} --packet 0 " if left > 1 else ""
-            yield f"{match} {turn}-j MARK --set-mark {backend.number}"
+            yield f"{match} {_turn(left)}-j MARK --set-mark {backend.number}"
+
+
+@dataclass
+class IptablesDnat(Iptables):
+    """A DNAT rule for each backend and nothing else: the least that iptables can do."""
+
+    @override
+    def rules(self, case: Case) -> str:
+        lines = ["*nat"]
+        for service in case.services:
+            match = f"-A PREROUTING -d {service.address}/32 -p tcp --dport {service.port}"
+            left = len(service.backends)
+            for index, b in enumerate(service.backends):
+                lines.append(f"{match} {_turn(left - index)}-j DNAT --to-destination {b.address}:{b.port}")
+        return "\n".join([*lines, "COMMIT", ""])
+
+
+def _turn(left: int) -> str:
+    """Match every n-th of the packets that come to this rule: its share, when so many backends are left."""
+    return f"-m statistic --mode nth --every {left} --packet 0 " if left > 1 else ""
+
+
+@dataclass
+class Ipvs(Contender):
+    """The kernel's own balancer, with NAT and round robin.
+
+    `tracked`: connections are tracked beside its own table, as a firewall or a mark wants it.
+    """
+
+    tracked: bool = False
+
+    @override
+    def needs(self) -> dict[str, str]:
+        return {"ipvsadm": "ipvsadm"}
+
+    @override
+    def install(self, director: Namespace, case: Case, within: float = 60) -> None:
+        lines = []
+        for service in case.services:
+            where = f"-t {service.address}:{service.port}"
+            lines.append(f"-A {where} -s rr")
+            lines += [f"-a {where} -r {b.address}:{b.port} -m -w {b.weight}" for b in service.backends]
+        director.run("ip", "route", "add", "local", VIRTUAL, "dev", "lo")  # it takes what is for the machine itself
+        self.load(director, ["ipvsadm", "-R"], "\n".join(lines) + "\n", within)
+        if self.tracked:
+            director.sysctl(ipv4__vs__conntrack=1)
+            self.load(director, ["nft", "-f", "-"], TRACKED, within)
 
 
 @dataclass

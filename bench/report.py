@@ -39,7 +39,8 @@ a router that tracks connections and changes nothing, the limit for anything tha
   for a whole short connection of 10 packets, from the two. This is the harshest view: a real card and its driver
   add the same to every row.
 * `markway` is mode dnat, `markway-snat` mode snat. The iptables contenders are the classic script with a MARK and a
-  DNAT rule for each backend. IPVS is not in this kernel, so it is not here.
+  DNAT rule for each backend. IPVS is not in this kernel, so it is not here; [the data path](datapath.md) has it, by
+  counted instructions.
 """
 
 

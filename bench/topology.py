@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ CLONE_NEWNET = 0x40000000
 
 # Addresses: clients, virtual addresses and servers are each one route.
 CLIENTS = "10.64.0.0/16"
+VIRTUAL = "100.64.0.0/10"
 SERVERS = "10.128.0.0/9"
 CLIENT_MAC = "02:00:00:00:00:01"
 SERVER_MAC = "02:00:00:00:00:02"
@@ -88,7 +90,15 @@ class Namespace:
 
     def ifindex(self, device: str) -> int:
         """Return a device's number."""
-        return int(self.run("cat", f"/sys/class/net/{device}/ifindex"))
+        with self.inside():
+            return socket.if_nametoindex(device)
+
+    def received(self, device: str) -> int:
+        """Return how many packets a device counts as received, dropped ones too."""
+        with self.inside():
+            lines = Path("/proc/thread-self/net/dev").read_text(encoding="ascii").splitlines()
+        [figures] = [line.split()[1:] for line in lines if line.split()[0] == f"{device}:"]
+        return int(figures[1]) + int(figures[3])
 
     def flush_connections(self) -> None:
         """Forget all tracked connections."""
@@ -132,16 +142,23 @@ def isolated_director(name: str) -> Iterator[Namespace]:
     Both devices are IFBs, which free at once every packet that a route sends to them: the cheapest sink there is.
     """
     with namespace(name) as director:
-        for device, mac, addresses, link in (
-            ("clients", CLIENT_MAC, CLIENTS, "10.126.255"),
-            ("servers", SERVER_MAC, SERVERS, "10.127.255"),
-        ):
-            director.run("ip", "link", "add", device, "address", mac, "type", "ifb")
-            director.run("ip", "link", "set", device, "up")
+        lines = [
+            f"{what}\n"
+            for device, mac, addresses, link in (
+                ("clients", CLIENT_MAC, CLIENTS, "10.126.255"),
+                ("servers", SERVER_MAC, SERVERS, "10.127.255"),
+            )
+            for what in (
+                f"link add {device} address {mac} type ifb",
+                f"link set {device} up",
+                f"address add {link}.254/30 dev {device}",
+                # By a gateway: thousands of neighbours of its own would cost more than the packets.
+                f"route add {addresses} via {link}.253",
+            )
+        ]
+        director.run("ip", "-batch", "-", stdin="".join(lines))
+        for device in ("clients", "servers"):
             director.run("tc", "qdisc", "replace", "dev", device, "root", "noqueue")
-            director.run("ip", "address", "add", f"{link}.254/30", "dev", device)
-            # By a gateway: thousands of neighbours of its own would cost more than the packets.
-            director.run("ip", "route", "add", addresses, "via", f"{link}.253")
         forwarding(director)
         # A network card has checked the checksums by the time a packet comes here; these have none.
         director.sysctl(netfilter__nf_conntrack_checksum=0)

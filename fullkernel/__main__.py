@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +12,14 @@ from typing import TYPE_CHECKING
 
 from fullkernel import account, cache, table
 from fullkernel.choice import chosen
-from fullkernel.guest import JOB, GuestError, run
+from fullkernel.guest import JOB, GuestError, environment, run
 from fullkernel.packages import PackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fullkernel.guest import Kernel
 
 RESULTS = Path("test-results")
 TESTS = ("tests/kernel", "tests/fullkernel")
-_SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def main() -> int:
@@ -37,7 +33,7 @@ def main() -> int:
         return 1
     try:
         if options.what == "table":
-            return table.write(_environment("table", virtual_time=False), RESULTS)
+            return table.write(environment("table"), RESULTS)
         return both(options) if options.what == "both" else _in_kernel(options)
     except (GuestError, PackageError) as error:
         cache.say(str(error))
@@ -48,11 +44,11 @@ def _in_kernel(options: argparse.Namespace) -> int:
     kernel = chosen(options.kernel)
     if options.what == "shell":
         shell = options.argument or ["bash", "--login"]
-        return run(kernel, shell, _environment(kernel.name, virtual_time=False), RESULTS, interactive=True)
+        return run(kernel, shell, environment(kernel.name), RESULTS, interactive=True)
     if options.what == "test":
         return _test(kernel, options)
     virtual_time = kernel.virtual_time and not options.real_time
-    env = _environment(kernel.name, virtual_time=virtual_time)
+    env = environment(kernel.name, virtual_time=virtual_time)
     return run(kernel, options.argument, env, RESULTS, virtual_time=virtual_time, limit=options.limit)
 
 
@@ -77,7 +73,7 @@ def both(options: argparse.Namespace) -> int:
 
 def _test(kernel: Kernel, options: argparse.Namespace) -> int:
     virtual_time = kernel.virtual_time and not options.real_time
-    env = _environment(kernel.name, virtual_time=virtual_time)
+    env = environment(kernel.name, virtual_time=virtual_time)
     argv = _pytest(kernel, options)
     return run(kernel, argv, env, RESULTS, virtual_time=virtual_time, limit=options.limit)
 
@@ -89,24 +85,6 @@ def _pytest(kernel: Kernel, options: argparse.Namespace) -> list[str]:
     records = [f"--junit-xml={results}/{kernel.name}.xml", f"--record={results}/{kernel.name}.json"]
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     return [sys.executable, "-m", "pytest", color, "-p", "no:cacheprovider", *records, *tests]
-
-
-def _environment(kernel: str, *, virtual_time: bool) -> Mapping[str, str]:
-    """What the guest knows of ours, and no more: two runs are to be alike."""
-    path = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-    path += [place for place in _SYSTEM_PATH if place not in path]
-    size = shutil.get_terminal_size()
-    return {
-        "PATH": os.pathsep.join(path),
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        "TERM": os.environ.get("TERM", "dumb"),
-        "COLUMNS": str(size.columns),
-        "TMPDIR": "/run/tmp",
-        "PYTHONHASHSEED": "0",
-        "MARKWAY_TEST_KERNEL": kernel,
-        "MARKWAY_VIRTUAL_TIME": "1" if virtual_time else "",
-    }
 
 
 def _parser() -> argparse.ArgumentParser:

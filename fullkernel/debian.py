@@ -24,6 +24,11 @@ _NAME = r"linux-image-6\.12\.\d+\+deb12-cloud-(amd64|arm64)"
 _DAEMON = Path("/usr/lib/qemu/virtiofsd")
 _READY = 10.0
 
+# An instruction is a nanosecond and a cycle. While the guest waits, its clock goes on with this machine's (sleep=on,
+# the default): with sleep=off it would jump, and run into time-outs while a file is read.
+_COUNTING = ("-icount", "shift=0")
+_COUNTING_CLOCK = "tsc_early_khz=1000000"
+
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
@@ -31,8 +36,8 @@ class Emulated:
 
     folder: Path
     """`vmlinux` and `lib/modules`, as the package has them."""
-    extra: tuple[str, ...] = ()
-    """More of qemu's options."""
+    counted: bool = False
+    """Whether its clock counts its own instructions, one a nanosecond, instead of this machine's time."""
     name: str = "debian"
     virtual_time: bool = False
 
@@ -46,20 +51,23 @@ class Emulated:
             for option in _shared(tag, folder, job.folder, stack)
         ]
         line = ["rootfstype=virtiofs", "root=root", "ro", "reboot=t", "panic=-1", "quiet", "console=ttyS0"]
-        line += [_clock(), "mitigations=off", "random.trust_cpu=on", f"init={INIT}", "--", self.name, str(job.folder)]
+        line += [_COUNTING_CLOCK if self.counted else _clock(), "mitigations=off", "random.trust_cpu=on"]
+        line += [f"init={INIT}", "--", self.name, str(job.folder)]
         machine = ["-machine", "microvm,pcie=on,rtc=on,memory-backend=memory", "-cpu", "max", "-smp", "1"]
         display = ["-nodefaults", "-no-user-config", "-no-reboot", "-nographic", "-serial", "stdio"]
         kernel = ["-kernel", str(self.folder / "vmlinux"), "-append", " ".join(line)]
         qemu = ["qemu-system-x86_64", *machine, "-m", job.memory, "-object", memory]
-        return pinned([*qemu, *display, *kernel, *shares, *self.extra])
+        argv = [*qemu, *display, *kernel, *shares]
+        # What is counted is the same on every processor: it may go where there is room.
+        return [*argv, *_COUNTING] if self.counted else pinned(argv)
 
 
-def kernel(extra: tuple[str, ...] = ()) -> Emulated:
-    """The newest of Debian's 6.12 cloud kernels, downloaded if it is not there yet."""
+def kernel(*, counted: bool = False) -> Emulated:
+    """The newest of Debian's 6.12 cloud kernels, downloaded if it is not there yet; see `Emulated`."""
     need("fullkernel-debian")
     package = _newest()
     name = f"debian-{package.removeprefix('linux-image-')}"
-    return Emulated(cache.kept(name, lambda folder: _fetch(package, folder)), extra)
+    return Emulated(cache.kept(name, lambda folder: _fetch(package, folder)), counted)
 
 
 def _newest() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 READY, END = b"fullkernel: ready", b"\x1c"  # what guest-init prints around the command's own output
 INIT = Path(__file__).with_name("guest-init")
 JOB = Path("/run/job")  # in the guest
+_SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class GuestError(Exception):
@@ -91,6 +93,24 @@ def run(
         with suppress(FileNotFoundError, ValueError):
             return int((folder / "status").read_text())
     raise GuestError(f"the {kernel.name} kernel ended without a result:\n{log}")
+
+
+def environment(kernel: str, *, virtual_time: bool = False) -> Mapping[str, str]:
+    """What the guest knows of ours, and no more: two runs are to be alike."""
+    path = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    path += [place for place in _SYSTEM_PATH if place not in path]
+    size = shutil.get_terminal_size()
+    return {
+        "PATH": os.pathsep.join(path),
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "TERM": os.environ.get("TERM", "dumb"),
+        "COLUMNS": str(size.columns),
+        "TMPDIR": "/run/tmp",
+        "PYTHONHASHSEED": "0",
+        "MARKWAY_TEST_KERNEL": kernel,
+        "MARKWAY_VIRTUAL_TIME": "1" if virtual_time else "",
+    }
 
 
 def pinned(argv: Sequence[str]) -> list[str]:

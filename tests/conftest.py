@@ -3,7 +3,7 @@
     @pytest.mark.needs("cls_fw", "ipvs")    names of `markway.kernel.capabilities.FEATURES`
     @pytest.mark.virtual_time               the test lets more time pass than anyone waits for
 
-A test whose need this kernel lacks is left to another kernel, and said to be: `make test-both` runs
+A test whose need this kernel lacks is left to another kernel, and said to be: `make test` runs
 what was left in the full kernel and fails if a test ran nowhere. See docs/testing.md.
 """
 
