@@ -87,7 +87,7 @@ def under_load(lab: Lab, daemon: QueueDaemon, number: signal.Signals, times: int
                 os.kill(pid, number)
                 hit.append(pid)
 
-    tally = lab.fetch("192.0.2.10:80", MANY, progress=strike, every=0.005, timeout=10.0, rate=1000)
+    tally = lab.fetch("192.0.2.10:80", MANY, progress=strike, every=0.005, timeout=10.0, rate=1000, concurrency=1000)
     assert len(hit) == times
     eventually(lambda: daemon.tell()["running"] and daemon.tell()["pid"] not in hit)
     return tally, daemon.tell()

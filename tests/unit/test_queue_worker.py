@@ -187,7 +187,7 @@ ANSWERS = {
     "nothing": (lambda *_: None, "nonsense"),
     "another name": (lambda *_: "z", "nonsense"),
     "evil": (lambda *_: Evil(), "nonsense"),
-    "endless": (lambda *_: [None for _ in repeat(None)], "late"),
+    "endless": (lambda *_: sum(1 for _ in repeat(None)), "late"),
 }
 
 

@@ -33,7 +33,10 @@ BEAT = 0.1
 """Seconds between signs of life."""
 
 _REPORT = 1.0
-_COUNTED = 10.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_PART = 20
+"""Connections are counted again after this many times the time that it took, within these bounds, in seconds."""
+
 _LARGEST = 1 << 20
 _NOTE = struct.Struct("=I")
 _DRAINED = 64
@@ -98,8 +101,9 @@ class Worker:
         self._latency = [0] * (len(BOUNDS) + 1)
         self._verdicts = 0
         self._lost = 0
-        self._beaten = self._reported = 0.0
+        self._beaten = self._reported = self._begun = 0.0
         self._counted = _LONG_AGO
+        self._pause = _SHORTEST_PAUSE
 
     def run(self) -> None:
         """Answer until the daemon is gone."""
@@ -138,6 +142,8 @@ class Worker:
     def _count(self, census: Census) -> None:
         counts = census.step()
         if counts is not None:
+            took = time.monotonic() - self._begun
+            self._pause = min(max(took * _PART, _SHORTEST_PAUSE), _LONGEST_PAUSE)
             self._decisions.recounted(counts)
             self._end_census()
             if self._queue is None:
@@ -174,8 +180,8 @@ class Worker:
         self._drain(_DRAINED)
         if not self._listen():
             return False
-        if self._endings and not self._census and now > self._counted + _COUNTED:
-            self._counted = now
+        if self._endings and not self._census and now > self._counted + self._pause:
+            self._counted = self._begun = now
             self._census = Census(self._decisions.field)
         if self._queue is None:
             self._daemon.tell({"busy": LOADING})
