@@ -45,7 +45,7 @@ FILE = "".join(
         ("web", WEB, 'every = "2s", fast = "500ms", timeout = "800ms", rise = 2, fall = 3, passive = false', ""),
         ("steady", STEADY, 'every = "1s", fall = 2, passive = false', ""),
         ("quick", QUICK, 'every = "1s", fall = 2', ""),
-        ("slow", SLOW, 'every = "1s", fall = 2, passive = false', 'slow-start = "3m"\n'),
+        ("slow", SLOW, 'every = "1s", fall = 2, passive = false', 'slow-start = "36s"\n'),
     )
 )
 LONGER = 1.001
@@ -153,24 +153,24 @@ def test_fall_and_rise(farm, way):
 class Stream:
     """Connections to some services, one to each every BETWEEN seconds, held open."""
 
-    def __init__(self, lab: Lab, *ports: int) -> None:
-        self._space, self._ports = lab.clients[0].namespace, ports
+    def __init__(self, lab: Lab) -> None:
+        self._space = lab.clients[0].namespace
         self._opened: list[tuple[float, int, socket.socket]] = []
-        self.lost: dict[int, list[float]] = {port: [] for port in ports}
+        self.lost: dict[int, list[float]] = {}
         """When connections began that were not taken at once, by port."""
 
-    def run(self, done: Callable[[], bool]) -> None:
-        """From now on until it is `done`."""
+    def run(self, wanted: Callable[[], list[int]]) -> None:
+        """From now on, to the ports that are `wanted`, until none is."""
         due = time.time()
         with netns.enter(self._space):
-            while not done():
-                fresh = [(time.time(), port, self._begun(port)) for port in self._ports]
+            while ports := wanted():
+                fresh = [(time.time(), port, self._begun(port)) for port in ports]
                 self._opened += fresh
                 due += BETWEEN
                 until(due)
                 for began, port, opened in fresh:
                     if not _connected(opened):
-                        self.lost[port].append(began)
+                        self.lost.setdefault(port, []).append(began)
 
     @staticmethod
     def _begun(port: int) -> socket.socket:
@@ -205,22 +205,21 @@ class Death(NamedTuple):
 def deaths(farm: Farm, way: Way, at: float) -> dict[str, Death]:
     """Let `a` die at this time under load: what came of it for two services that ask each second."""
     ports = {"steady": STEADY, "quick": QUICK}
-    before = {name: farm.count("down", f"{name}/a") for name in ports}
+    down: dict[str, float] = {}
+    begun = len(farm.daemon.events)
 
-    def over() -> bool:
-        found = [farm.daemon.seen("down", f"{name}/a")[count:] for name, count in before.items()]
-        return all(found) and time.time() > max(events[0]["at"] for events in found) + 0.2
+    def wanted() -> list[int]:
+        fallen = (e for e in farm.daemon.events[begun:] if (e["kind"], e["backend"]) == ("down", "a"))
+        down.update({event["service"]: event["at"] for event in fallen})
+        return [port for name, port in ports.items() if time.time() < down.get(name, at + 10.0) + 0.2]
 
-    stream = Stream(farm.lab, *ports.values())
+    stream = Stream(farm.lab)
     with dead(farm, way, at):
         until(at + BETWEEN / 2)
-        stream.run(over)
+        stream.run(wanted)
         stream.close()
     lost = stream.lost
-    return {
-        name: Death(at, farm.at("down", f"{name}/a", before[name] + 1), lost[port][0], lost[port][-1])
-        for name, port in ports.items()
-    }
+    return {name: Death(at, down[name], lost[port][0], lost[port][-1]) for name, port in ports.items()}
 
 
 def found_down(due: float, death: Death, *, passive: bool, silent: bool) -> tuple[float, float]:
@@ -269,7 +268,7 @@ def slots(farm: Farm, service: str) -> Counter[str]:
 
 
 def test_slow_start(farm):
-    """A tenth of the weight at once, and 18 equal steps to all of it in 3 minutes, each at its time."""
+    """A tenth of the weight at once, and 18 equal steps to all of it in 36 seconds, each at its time."""
     farm.settle()
     rises = farm.count("up", "slow/a")
     with dead(farm, WAYS["reset"], time.time()):
@@ -277,9 +276,9 @@ def test_slow_start(farm):
         assert slots(farm, "slow").keys() == {"b"}
     up = farm.at("up", "slow/a", rises + 1)
     for number in range(19):
-        begun = up + number * 10.0
+        begun = up + number * 2.0
         expected = 0.1 + 0.05 * number
-        for at in (begun + LATE, begun + 10.0 - LATE) if number < 18 else (begun + LATE, begun + 60.0):
+        for at in (begun + LATE, begun + (2.0 - LATE if number < 18 else 20.0)):
             until(at)
             found = slots(farm, "slow")
             assert found["a"] == pytest.approx(found.total() * expected / (1 + expected), abs=1)
