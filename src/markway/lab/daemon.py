@@ -25,9 +25,9 @@ class Daemon:
     Other lines that it prints are in `other`.
     """
 
-    def __init__(self, lab: Lab, file: Path | str) -> None:
-        """Start it with a configuration file; `wait` says when it has begun."""
-        self.process = lab.director.spawn(sys.executable, "-m", "markway", "run", "--log", "json", str(file))
+    def __init__(self, lab: Lab, file: Path | str, *under: str) -> None:
+        """Start it with a configuration file, by the command `under` if one is given; `wait` says when it has begun."""
+        self.process = lab.director.spawn(*under, sys.executable, "-m", "markway", "run", "--log", "json", str(file))
         self.events: list[dict[str, Any]] = []
         self.other: list[str] = []
         self._news = threading.Condition()
