@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import select
@@ -300,7 +301,7 @@ def table(found: list[Figures], rate: float) -> Table:
         made.add_column(name, justify="left" if name in {"death", "passive"} else "right")
     for one in found:
         times = one.times
-        p95 = times[min(len(times) - 1, round(0.95 * len(times)))]
+        p95 = times[math.ceil(0.95 * len(times)) - 1]
         seconds = [f"{value:.2f} s" for value in (times[0], median(times), p95, times[-1])]
         seconds.append(f"< {one.aim:g} s{'' if times[-1] < one.aim else ' missed'}")
         fates = [f"{mean(each):.0f}" for each in zip(*((death.lost, death.late) for death in one.deaths), strict=True)]

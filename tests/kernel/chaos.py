@@ -11,6 +11,7 @@ import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -128,6 +129,7 @@ class Chaos:
         self.store = Store(Path("/run/markway/netns") / self.space)
         with netns.enter(self.space):
             self.netlink = Netlink()
+        self.sources = count()
         self.foreign_rules = 0
         self.foreign = ""
         self.held: Holding | None = None
@@ -190,14 +192,18 @@ class Chaos:
             assert (report.open, report.moved) == (12, 0), report
         self.no_leaks()
 
-    def given(self, service: str, count: int) -> tuple[dict[str, int], int]:
-        """Who answers, and how many connections fail."""
-        tally = self.lab.fetch(LISTEN[service], count, udp=service == "ask", timeout=1.0)
+    def given(self, service: str, number: int) -> tuple[dict[str, int], int]:
+        """Who answers, and how many connections fail.
+
+        From another address each time: a port that comes again within half a minute would be the old flow of UDP.
+        """
+        source = f"198.51.100.{65 + next(self.sources) % 62}"
+        tally = self.lab.fetch(LISTEN[service], number, udp=service == "ask", timeout=1.0, source=source)
         return dict(tally.answers), tally.failed
 
-    def right(self, service: str, count: int) -> bool:
+    def right(self, service: str, number: int) -> bool:
         asked = self.world.shares(service)
-        answers, failed = self.given(service, count if asked else 3)
+        answers, failed = self.given(service, number if asked else 3)
         return fits(answers, asked) and not failed if asked else not answers
 
     def untrue(self) -> str | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from markway.balance.state import BackendState, Hold
 from markway.config.load import Source, load
-from markway.config.model import Config
 from markway.director.farm import Farm
 from markway.director.model import Outcome
+
+if TYPE_CHECKING:
+    from markway.config.model import Config
 
 A = 'backend.a = { address = "192.168.1.11:8080" }\n'
 B = 'backend.b = { address = "192.168.1.12:8080" }\n'
