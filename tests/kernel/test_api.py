@@ -13,6 +13,7 @@ import stat
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -214,7 +215,7 @@ def test_events_come_as_they_happen_and_go_on_where_a_reader_stopped(served):
 @contextmanager
 def following(api, last):
     """Events after the one with this id, as they come."""
-    heard = []
+    heard: list[dict[str, Any]] = []
     made = api.connection()
     made.request("GET", "/v1/events", headers={"Last-Event-ID": last})
     answer = made.getresponse()
