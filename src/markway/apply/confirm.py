@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from markway.apply.store import Pending, boot_clock
-from markway.apply.transaction import ApplyError, Present, empty_program, present, put
+from markway.apply.store import Pending, boot_clock, this_boot
+from markway.apply.transaction import ApplyError, Present, changes_to, empty_program, present, put
 from markway.balance.state import all_weights
 from markway.compiler import compile_config
 from markway.config.load import load
@@ -33,14 +33,19 @@ class NothingAwaitedError(RuntimeError):
     """No apply awaits its confirmation, or it is too late for that."""
 
 
-def await_confirmation(store: Store, now: Present, program: Program, seconds: float) -> None:
+def undoable(now: Present, program: Program, config: str) -> bool:
+    """Whether an apply changes anything, and another configuration is there to go back to."""
+    return config != now.config and (now.program is None or bool(changes_to(now, program)))
+
+
+def await_confirmation(store: Store, program: Program, config: str, seconds: float) -> None:
     """Start the clock; whoever calls this sees to it that `settle` is called in time."""
-    store.set_pending(Pending(program.id, now.marker, boot_clock() + seconds))
+    store.set_pending(Pending(program.id, config, boot_clock() + seconds, this_boot()))
 
 
-def arm(store: Store, now: Present, program: Program, seconds: float) -> None:
+def arm(store: Store, program: Program, config: str, seconds: float) -> None:
     """Start the clock: before the kernel changes, so that no kill can leave the change unwatched."""
-    await_confirmation(store, now, program, seconds)
+    await_confirmation(store, program, config, seconds)
     if child := os.fork():
         os.waitpid(child, 0)
         return
@@ -76,16 +81,21 @@ def settle(store: Store, netlink: Netlink) -> bool:
     if pending is None or pending.left > 0:
         return False
     now = present(store, netlink)
-    if now.marker == pending.program:
+    if _awaits(pending, now):
         roll_back(store, netlink, now, "not confirmed in time")
     store.set_pending(None)
     return True
 
 
 def awaited(store: Store, now: Present) -> Pending | None:
-    """The confirmation that the program in force awaits; none if an apply was killed before it came into force."""
+    """The confirmation that what is in force awaits; none if an apply was killed before it came into force."""
     pending = store.pending()
-    return pending if pending and pending.program == now.marker else None
+    return pending if pending and _awaits(pending, now) else None
+
+
+def _awaits(pending: Pending, now: Present) -> bool:
+    """Whether it is this apply that is in force; the daemon may have changed weights since."""
+    return now.marker is not None and now.config == pending.config
 
 
 def refuse_if_awaited(store: Store, now: Present) -> None:

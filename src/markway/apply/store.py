@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import fcntl
 import json
+import math
 import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.balance.state import BackendState, Hold
@@ -24,7 +26,6 @@ from markway.program.model import Fragment, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _SPARE = 1 << 20
 """Octets by which the log may outgrow four times its first program before it is written anew: what that costs
@@ -59,17 +60,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An apply that is undone at the deadline unless confirmed."""
+    """An apply that is undone at the deadline unless confirmed.
+
+    It is known by its configuration: the program changes with every weight.
+    """
 
     program: str
-    before: str | None
+    config: str
     deadline: float
     """Seconds of the clock that runs on through suspend (CLOCK_BOOTTIME)."""
+    boot: str
+    """Which boot the clock is of."""
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline; below 0 once it has passed."""
-        return self.deadline - boot_clock()
+        """Seconds until the deadline; below 0 once it has passed, as it has with a reboot."""
+        return self.deadline - boot_clock() if self.boot == this_boot() else -math.inf
 
 
 class Patience(NamedTuple):
@@ -82,6 +88,11 @@ class Patience(NamedTuple):
 def boot_clock() -> float:
     """Seconds since boot, suspend included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def this_boot() -> str:
+    """The kernel's name for the time since it was booted: random(4)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class Store:
@@ -204,7 +215,7 @@ class Store:
                 next_offset=record["next_offset"],
             )
         except (KeyError, TypeError) as error:
-            raise StoreError(f"{self.folder / 'registry.json'} is broken: {error!r}") from error
+            raise self._broken("registry.json", error) from error
 
     def keep_registry(self, registry: Registry) -> None:
         """Remember numbers and slots; must come before the kernel learns them."""
@@ -214,7 +225,10 @@ class Store:
     def pending(self) -> Pending | None:
         """The apply that awaits confirmation, if one does."""
         record = self._read("confirm.json")
-        return Pending(**record) if record else None
+        try:
+            return Pending(**record) if record else None
+        except TypeError as error:
+            raise self._broken("confirm.json", error) from error
 
     def set_pending(self, pending: Pending | None) -> None:
         """Await a confirmation, or no longer."""
@@ -262,7 +276,10 @@ class Store:
     def states(self) -> dict[str, BackendState]:
         """What checks, load and operators say of backends, by `service/backend`."""
         record = self._read("states.json") or {}
-        return {name: BackendState(**{**state, "hold": Hold(state["hold"])}) for name, state in record.items()}
+        try:
+            return {name: BackendState(**{**state, "hold": Hold(state["hold"])}) for name, state in record.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._broken("states.json", error) from error
 
     def keep_states(self, states: Mapping[str, BackendState]) -> None:
         """Remember the same; who is not in it is as the file says."""
@@ -322,7 +339,7 @@ class Store:
         if entries and entries[-1].end > 4 * entries[0].end + _SPARE:
             kept = _compacted([entry for entry in self.entries() if entry.end <= entries[-1].end])
             self._write("program.log", kept + line, durable=False)
-            self._forget_configs({config, before, entries[-1].config})
+            self._forget_configs({config, before, entries[-1].config, entries[-1].before})
             return self.entries()
         descriptor = os.open(self.folder / "program.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -341,10 +358,13 @@ class Store:
             if path.name not in {_config_file(name) for name in kept}:
                 path.unlink(missing_ok=True)
 
+    def _broken(self, name: str, error: Exception) -> StoreError:
+        return StoreError(f"{self.folder / name} is broken: {error!r}; move it away to start afresh")
+
     def _read(self, name: str) -> Any:
-        path = self.folder / name
-        if name in self._kept:
-            return self._kept[name]
+        path, kept = self.folder / name, self._kept  # another thread may flush meanwhile
+        if name in kept:
+            return kept[name]
         try:
             return json.loads(path.read_text())
         except FileNotFoundError:
@@ -366,7 +386,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f".{name}.{os.getpid()}"
         try:
-            with fresh.open("w") as file:
+            with open(_private(fresh), "w") as file:
                 file.write(text)
                 if durable:
                     file.flush()
@@ -374,6 +394,11 @@ class Store:
             fresh.replace(self.folder / name)
         finally:
             fresh.unlink(missing_ok=True)
+
+
+def _private(path: Path) -> int:
+    """A new file that only its owner may read: a configuration says whom to ask, and how."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def program_at(entries: list[Entry], index: int) -> Program:

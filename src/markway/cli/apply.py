@@ -52,10 +52,10 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, refuse_if_awaited, settle
+    from markway.apply.confirm import arm, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
-    from markway.apply.transaction import changes_to, present, put
+    from markway.apply.transaction import present, put
     from markway.balance.state import all_weights
     from markway.cli.ask import states_for
     from markway.compiler import compile_config
@@ -80,9 +80,9 @@ def apply(
         if now.damage:
             _say(f"{now.damage}: writing the table anew")
         store.keep_registry(compiled.registry)
-        waits = deadline is not None and (now.program is None or bool(changes_to(now, compiled.program)))
+        waits = deadline is not None and undoable(now, compiled.program, digest)
         if waits and deadline is not None:
-            arm(store, now, compiled.program, deadline)
+            arm(store, compiled.program, digest, deadline)
         try:
             changes = put(store, netlink, now, compiled.program, config=digest, why=f"apply {file}").changes
         except Exception:

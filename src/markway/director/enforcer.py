@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle
+from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle, undoable
 from markway.apply.observe import packets
 from markway.apply.store import program_at
-from markway.apply.transaction import ApplyError, changes_to, present, put, verified_before
+from markway.apply.transaction import ApplyError, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
 from markway.config.load import load
@@ -130,14 +130,15 @@ class Enforcer:
             config = loaded.config
             weights = all_weights(config.services, states)
             compiled = compile_config(config, self._store.registry(), weights=weights, asking=asking_for(config))
-            if confirm is not None and (self._now.program is None or changes_to(self._now, compiled.program)):
-                await_confirmation(self._store, self._now, compiled.program, confirm)
-            self._store.keep_states(states)
+            if confirm is not None and undoable(self._now, compiled.program, digest):
+                await_confirmation(self._store, compiled.program, digest, confirm)
             try:
-                return self._put(compiled, digest, why)
+                changes = self._put(compiled, digest, why)
             except Exception:
                 self._store.set_pending(None)
                 raise
+            self._store.keep_states(states)
+            return changes
 
     def reweigh(self, weights: Mapping[str, Mapping[str, int] | None]) -> Written:
         """Bring new weights of some services into force; a service without any has the file's.
@@ -193,9 +194,11 @@ class Enforcer:
             raise ApplyError("nothing is known of the kernel yet")
         if compiled.registry is not self.compiled.registry:
             self._store.keep_registry(compiled.registry)
-        done = put(self._store, self._netlink, now, compiled.program, config=digest, why=why)
+        try:
+            done = put(self._store, self._netlink, now, compiled.program, config=digest, why=why)
+        finally:
+            self._log = self._store.log_size()  # of a refused program there is a line too, until the next
         self._now, self.compiled = done.now, compiled
-        self._log = self._store.log_size()
         return done.changes
 
     def mended(self) -> str | None:
@@ -242,10 +245,11 @@ class Enforcer:
     @property
     def marks(self) -> dict[int, str]:
         """Backends by mark."""
-        if self._marks_of is not self.compiled.registry:
-            entries = self.compiled.program.services
+        compiled = self.compiled  # the kernel's thread may put another in its place meanwhile
+        if self._marks_of is not compiled.registry:
+            entries = compiled.program.services
             self._marks = {b.mark: f"{entry.name}/{b.name}" for entry in entries for b in entry.backends}
-            self._marks_of = self.compiled.registry
+            self._marks_of = compiled.registry
         return self._marks
 
     def forget(self, marks: Iterable[int], protocols: Iterable[Protocol]) -> int:
