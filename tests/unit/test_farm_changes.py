@@ -59,3 +59,5 @@ def test_who_is_new_or_elsewhere_is_asked_first():
     assert expected == {"web/b": BackendState(up=False, weight=7), "web/c": BackendState(up=False)}
     change(it, other)
     assert [name for name, member in it.members.items() if member.health.up] == ["web/a"]
+    assert it.unsaved
+    assert it.states() == expected

@@ -130,6 +130,7 @@ class Farm:
             if name not in self.members and (state.hold is not Hold.NONE or state.weight is not None)
         }
         self.dirty |= self.services.keys()
+        self.unsaved = self.urgent = True  # that a newcomer is not up yet, too
 
     def expected(self, config: Config) -> dict[str, BackendState]:
         """The states to begin another configuration with: who is new there, or elsewhere, is asked before it counts."""
