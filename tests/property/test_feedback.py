@@ -235,6 +235,16 @@ def test_stale_data_is_the_configured_weight(silent):
     assert seen[silent].factor == 1
 
 
+def test_who_falls_silent_gets_no_more_than_its_weight():
+    seen: dict[str, Seen] = {}
+    for count in range(30):
+        seen = step(LOAD, seen, {"a": 2.0, "b": 0.5, "c": 0.5}, count * EVERY, dict.fromkeys("abc", 1))
+    assert seen["a"].factor < 0.5
+    for count in range(30, 40):
+        seen = step(LOAD, seen, {"b": 0.5, "c": 0.5}, count * EVERY, dict.fromkeys("abc", 1))
+    assert {name: one.factor for name, one in seen.items()} == dict.fromkeys("abc", 1)
+
+
 def test_a_factor_that_is_remembered_holds_until_it_would_be_stale():
     seen = {"a": Seen(factor=0.3), "b": FRESH}
     for now in (0, 5, 10, 14.7):

@@ -114,7 +114,7 @@ def step(
         for name, seen in found.items()
         if name not in active
     }
-    return resting | _told(load, moved)
+    return resting | _told(load, moved, now)
 
 
 def told(load: Load, states: Mapping[str, Seen], readings: Mapping[str, float | None], now: float) -> dict[str, Seen]:
@@ -177,8 +177,12 @@ def _unread(load: Load, seen: Seen, now: float) -> Seen:
     """No reading: the last one counts until it is stale."""
     if seen.read is None:
         return replace(seen, read=now)
-    fresh = now - seen.read < load.stale - _PUNCTUAL * load.every
-    return seen if fresh else Seen(read=seen.read, at=now)
+    return Seen(read=seen.read, at=now) if _stale(load, seen, now) else seen
+
+
+def _stale(load: Load, seen: Seen, now: float) -> bool:
+    """Whether nothing was read for so long that what was does not count any more."""
+    return seen.read is not None and now - seen.read >= load.stale - _PUNCTUAL * load.every
 
 
 def _pace(load: Load) -> float:
@@ -209,11 +213,14 @@ def _moved(load: Load, seen: Seen, distance: float, idle: float, now: float) -> 
     return replace(seen, untold=exp(here + change) / seen.factor, error=error, at=now)
 
 
-def _told(load: Load, moved: Mapping[str, Seen]) -> dict[str, Seen]:
-    """Draw the best back to 1, keep all above the floor, and tell all if one has changed enough."""
+def _told(load: Load, moved: Mapping[str, Seen], now: float) -> dict[str, Seen]:
+    """Draw the best back to 1, keep all above the floor, and tell all if one has changed enough.
+
+    Who is unknown is at 1 already, and no measure for the others.
+    """
     wanted = {name: seen.factor * seen.untold for name, seen in moved.items()}
-    best = max(wanted.values(), default=1.0)
-    wanted = {name: max(load.floor, factor / best) for name, factor in wanted.items()}
+    best = max((factor for name, factor in wanted.items() if not _stale(load, moved[name], now)), default=1.0)
+    wanted = {name: max(load.floor, min(1.0, factor / best)) for name, factor in wanted.items()}
     if any(abs(log(wanted[name] / seen.factor)) >= STEP_TOLD for name, seen in moved.items()):
         return {name: replace(seen, factor=wanted[name], untold=1.0) for name, seen in moved.items()}
     return {name: replace(seen, untold=wanted[name] / seen.factor) for name, seen in moved.items()}
