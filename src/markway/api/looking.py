@@ -34,7 +34,7 @@ class Looking:
         """
         async with self._one:
             farm = self._director.farm
-            live = Live(os.getpid(), self._director.now, dict(farm.members), self._director.load_reasons)
+            live = Live(os.getpid(), self._director.now, dict(farm.members), self._director.watch.load_reasons)
             known = self._director.enforcer.now
             return await asyncio.to_thread(self._look, farm.config, live, known)
 

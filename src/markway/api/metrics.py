@@ -178,7 +178,7 @@ async def exposition(director: Director, look: Look, accepted: str = "") -> tupl
     queue = getattr(director, "queue", None)
     figures = Figures(
         look,
-        {name: replace(answers) for name, answers in director.answers.items()},
+        {name: replace(answers) for name, answers in director.watch.answers.items()},
         dict(director.events.counts),
         director.latency,
         queue and deepcopy(queue.stats),

@@ -14,7 +14,7 @@ from markway.apply.confirm import AwaitedError, NothingAwaitedError, NothingToUn
 from markway.apply.store import BusyError, StoreError
 from markway.apply.transaction import ApplyError
 from markway.config.problems import ConfigError, WrongValue
-from markway.director.daemon import NoSuchBackendError
+from markway.director.farm import NoSuchBackendError
 from markway.kernel.netlink import NetlinkError
 from markway.kernel.nft import NftError, NftMissingError
 from markway.marks import MarksError

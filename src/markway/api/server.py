@@ -46,7 +46,7 @@ async def beside(director: Director) -> AsyncIterator[None]:
     opened = _unix_socket(path)
     app = (await asyncio.to_thread(import_module, "markway.api.app")).create_app(director)
     local, remote = Served(app, opened), Remote(director, app)
-    looking = asyncio.create_task(_look_after(director, remote))
+    looking = director.life.keep_up(_look_after(director, remote))
     try:
         yield
     finally:
@@ -111,8 +111,8 @@ class Remote:
             except BaseException:
                 opened.close()
                 raise
-        except OSError as error:  # an ssl.SSLError is one
-            why = f"the API cannot be served at {where}: {error.strerror or error}"
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the daemon)
+            why = f"the API cannot be served at {where}: {getattr(error, 'strerror', None) or error}"
             if why != self._failed:
                 self._director.events.note(Event("error", why))
             self._failed = why

@@ -102,9 +102,7 @@ def refuse_if_awaited(store: Store, now: Present) -> None:
     """Raise AwaitedError if the program in force awaits a confirmation."""
     if pending := awaited(store, now):
         left = f"{max(pending.left, 0):.0f} s"
-        raise AwaitedError(
-            f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first"
-        )
+        raise AwaitedError(f"an apply awaits confirmation for {left} more: markway confirm or markway rollback first")
 
 
 def confirmed(store: Store) -> Pending:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,18 +13,16 @@ from markway.apply.transaction import ApplyError
 from markway.balance.state import Hold
 from markway.config.model import Config, Schedule
 from markway.config.problems import ConfigError
-from markway.director.answers import Answers
 from markway.director.enforcer import Enforcer, ForeignError
 from markway.director.events import Event, Events
-from markway.director.evidence import Evidence
 from markway.director.farm import Farm
-from markway.director.loads import Loads
+from markway.director.life import Life
 from markway.director.orphans import Orphans, remove
-from markway.director.queueing import QueueWorker, queued_services
-from markway.director.silence import listen
-from markway.director.watchers import Checker, LoadReader
-from markway.kernel.netlink import NetlinkError
+from markway.director.queueing import QueueWorker, Telling
+from markway.director.signs import Signs
+from markway.director.watch import Watch
 from markway.kernel.nft import NftError
+from markway.marks import MarksError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,8 +37,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KERNEL_ERRORS = (ApplyError, BusyError, StoreError, NetlinkError, NftError, ConfigError)
-"""What can go wrong between the daemon and the machine."""
+KERNEL_ERRORS = (ApplyError, BusyError, StoreError, OSError, NftError, ConfigError, MarksError)
+"""What can go wrong between the daemon and the machine; OSError is the kernel's no, and a disk that is full."""
 
 _LOOK = 1.0
 """Seconds between two looks at whether the kernel still holds the program, and at how many flows a drain has left."""
@@ -51,10 +48,6 @@ _SHORTEST_LOOK = 0.05
 
 _RETRY = 2.0
 """Seconds after which a write that failed is tried again."""
-
-
-class NoSuchBackendError(LookupError):
-    """No service has a backend of this name."""
 
 
 class Director:
@@ -72,21 +65,19 @@ class Director:
         self.farm = Farm()
         self.latency = 0.0
         """Seconds that the last change of weights took until the kernel had it."""
-        self.answers: dict[str, Answers] = {}
-        """What checks came to, by backend."""
+        self.life = Life(self._failed)
+        self.watch = Watch(self.farm, self.life.lasting(self._checked), self.life.lasting(self._loaded))
+        self._signs = Signs(self.farm, self.watch, lambda: self.marks)
         self._enforcer = Enforcer(store)
         self._thread = ThreadPoolExecutor(1, "kernel")
-        self._loads = Loads()
         self.queue = QueueWorker()
+        self._telling = Telling(self.queue)
         self._orphans = Orphans()
-        self._checkers: dict[str, Checker] = {}
-        self._readers: dict[str, LoadReader] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._adopted: Mapping[int, str] = {}
         self._wake = asyncio.Event()
         self._drains = asyncio.Event()
         self._writing = asyncio.Lock()
         self._ramp_timer: asyncio.TimerHandle | None = None
-        self._evidence: Evidence | None = None
 
     @property
     def now(self) -> float:
@@ -114,9 +105,10 @@ class Director:
             self.farm.resumed(name, patience.until - time.time(), self.now, cut=patience.cut)
         await self._flush()
         await self.queue.start()
-        self._listen()
+        self._signs.begin(self._enforcer.compiled.marks.mask, self.life, self._passed, self._note)
+        self._changed()
         for loop in (self._write_when_dirty, self._guard, self._watch_drains):
-            self._tasks.append(asyncio.create_task(loop()))
+            self.life.keep_up(loop())
 
     async def _compare(self, config: Config, at_start: Callable[[], Loaded]) -> None:
         """Say so if the file is not what is in force: nobody may have meant to apply it yet."""
@@ -140,38 +132,22 @@ class Director:
         self.farm.adopt(loaded.config, self.store.states(), lambda _: False, self.now)
         await self.in_kernel(self._enforcer.apply, loaded, self.farm.states(), "start")
         self._note(Event("start", f"brought {_count(loaded.config)} into force"))
-        self._watch(loaded.config)
+        self._follow(loaded.config)
         return loaded.config
-
-    def _listen(self) -> None:
-        """Hear of the kernel's signs of death, unless another process does."""
-        try:
-            self._evidence = Evidence(self._enforcer.compiled.marks.mask)
-        except OSError as error:
-            self._note(Event("warning", f"no passive detection of dead backends: {error.strerror}"))
-            return
-        self._evidence.watch(self._suspect)
-        self._tasks.append(asyncio.create_task(listen(self._passed, self._silent)))
 
     async def end(self) -> None:
         """Stop watching; what is in force stays."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for checker in self._checkers.values():
-            checker.stop()
-        for reader in self._readers.values():
-            reader.stop()
+        begun = await self.life.end()
+        await self.watch.stop()
         if self._ramp_timer:
             self._ramp_timer.cancel()
         await self.queue.aclose()
-        await self._loads.close()
         await self._remember()
-        await self.in_kernel(self._enforcer.flush)
-        if self._tasks:
+        with suppress(OSError):  # the disk may be full
+            await self.in_kernel(self._enforcer.flush)
+        if begun:
             self._note(Event("stop", "stopped; what is in force stays"))
-        if self._evidence:
-            self._evidence.close()
+        self._signs.close()
         self._thread.shutdown()
         self._enforcer.close()
 
@@ -222,11 +198,11 @@ class Director:
         Raises:
             NoSuchBackendError: one of the names is unknown; nothing was done.
         """
-        known = self._known(names)
-        for name in known:
+        for name in self.farm.known(names):
             self._note_all(self.farm.held(name, hold, self.now, deadline=deadline, cut=cut))
             if cut and hold is Hold.DISABLE:
                 self._orphans.cut(name)
+        self._changed()
         await self.in_kernel(self.store.keep_drains, self._patience())
         await self._flush()
         self._drains.set()
@@ -242,32 +218,11 @@ class Director:
         Raises:
             NoSuchBackendError: the name is unknown.
         """
-        for known in self._known([name]):
+        for known in self.farm.known([name]):
             self._note_all(self.farm.weighed(known, weight))
         await self._flush()
 
-    def _known(self, names: Iterable[str]) -> list[str]:
-        wanted = list(names)
-        for name in wanted:
-            if name not in self.farm.members:
-                raise NoSuchBackendError(name)
-        return wanted
-
     # What happens.
-
-    def _suspect(self, mark: int) -> None:
-        """The kernel has seen a sign that the backend with this mark died: ask it now."""
-        name = self.marks.get(mark)
-        checker = self._checkers.get(name) if name else None
-        if checker is not None and name and self.farm.members[name].health.up:
-            checker.hurry()
-
-    def _silent(self, mark: int) -> None:
-        """The backend with this mark leaves new connections unanswered: ask it now, and believe the worst of it."""
-        name = self.marks.get(mark)
-        checker = self._checkers.get(name) if name else None
-        if checker is not None and name and self.farm.hears_silence(name):
-            checker.hurry(silent=True)
 
     @property
     def marks(self) -> Mapping[int, str]:
@@ -275,7 +230,6 @@ class Director:
         return self._enforcer.marks
 
     def _checked(self, name: str, outcome: Outcome) -> None:
-        self.answers.setdefault(name, Answers()).add(outcome)
         was_up = self.farm.members[name].health.up
         self._note_all(self.farm.checked(name, outcome, self.now))
         member = self.farm.members[name]
@@ -286,7 +240,7 @@ class Director:
     def _loaded(self, service: str, readings: Mapping[str, float | None]) -> None:
         self._note_all(self.farm.loaded(service, readings, self.now))
         if self.farm.services[service].schedule is Schedule.LEAST_LOAD:
-            self._publish()
+            self._telling.tell([service], self._enforcer.compiled, self.farm)
         self._changed()
 
     def _ramped(self) -> None:
@@ -298,31 +252,21 @@ class Director:
         if self.farm.dirty:
             self._wake.set()
         if self._ramp_timer is None and (when := self.farm.next_ramp(self.now)) is not None:
-            self._ramp_timer = asyncio.get_running_loop().call_at(when, self._ramped)
+            self._ramp_timer = asyncio.get_running_loop().call_at(when, self.life.lasting(self._ramped))
 
     def _adopt(self, config: Config) -> None:
         """Watch the backends of a configuration that is in force."""
         serving = self._enforcer.serving()
-        self._orphans.removed(self.farm, config, self.marks)
-        self.farm.adopt(config, self.store.states(), serving.__contains__, self.now)
-        if self._evidence:
-            self._evidence.mask = self._enforcer.compiled.marks.mask
-        self._watch(config)
+        states = self.store.states()
+        self._orphans.removed(self.farm, config, self._adopted)
+        self.farm.adopt(config, states, serving.__contains__, self.now)
+        self._follow(config)
 
-    def _watch(self, config: Config) -> None:
-        checked = {f"{s.name}/{b.name}" for s in config.services if s.check for b in s.backends}
-        loaded = {s.name for s in config.services if s.load}
-        for name in self._checkers.keys() - checked:
-            self._checkers.pop(name).stop()
-            self.answers.pop(name, None)
-        for name in self._readers.keys() - loaded:
-            self._readers.pop(name).stop()
-        for checker in self._checkers.values():
-            checker.renew()
-        for name in sorted(checked - self._checkers.keys()):
-            self._checkers[name] = Checker(self.farm, name, self._checked, random.random)
-        for name in sorted(loaded - self._readers.keys()):
-            self._readers[name] = LoadReader(self.farm, name, self._loads, self._loaded)
+    def _follow(self, config: Config) -> None:
+        self._adopted = self.marks
+        self._signs.follow(self._enforcer.compiled.marks.mask)
+        self._telling.follow(config, self._enforcer.compiled)
+        self.watch.follow(config)
 
     # What goes on all the time.
 
@@ -336,37 +280,32 @@ class Director:
         """Bring into force what has changed; what comes meanwhile goes with the next."""
         async with self._writing:
             dirty, self.farm.dirty = self.farm.dirty, set()
-            if dirty:
-                await self._write(dirty)
-                self._publish()
+            written = not dirty or await self._write(dirty)
             if self.farm.urgent:
                 await self._remember()
-            if orphans := self._orphans.take(self.marks):
+            if written and (orphans := self._orphans.take(self.marks)):
                 await self._cut(orphans)
-
-    def _publish(self) -> None:
-        """Tell the queue worker by what to decide."""
-        if not any(service.schedule.queued for service in self.farm.services.values()) and self.queue.pid is None:
-            return
-        members = self.farm.members.values()
-        loads = {member.name: member.seen.smooth for member in members if member.seen.smooth is not None}
-        compiled = self._enforcer.compiled
-        self.queue.publish(compiled.marks.mask, queued_services(compiled, loads))
 
     async def _remember(self) -> None:
         """What an operator or a check has said must outlive a kill; a load's factor may be a second old."""
         self.farm.urgent = False
-        if self.farm.unsaved:
-            self.farm.unsaved = False
+        if not self.farm.unsaved:
+            return
+        self.farm.unsaved = False
+        try:
             await self.in_kernel(self._enforcer.remember, self.farm.states())
+        except KERNEL_ERRORS as error:
+            self.farm.unsaved = True
+            self._note(Event("error", f"the states of backends could not be written down: {error}"))
 
     async def _cut(self, orphans: Mapping[int, tuple[str, frozenset[Protocol]]]) -> None:
         try:
             self._note_all(await self.in_kernel(remove, self._enforcer, orphans))
-        except NetlinkError as error:
+        except OSError as error:
             self._note(Event("error", f"flows of dead backends could not be removed: {error.strerror}"))
 
-    async def _write(self, dirty: set[str]) -> None:
+    async def _write(self, dirty: set[str]) -> bool:
+        """Whether the kernel has the weights of these services now; if not, it is tried again."""
         begun = time.perf_counter()
         try:
             written = await self.in_kernel(self._enforcer.reweigh, self.farm.weights(dirty))
@@ -374,17 +313,15 @@ class Director:
             self._note(Event("error", f"the weights could not be changed: {error}"))
             self.farm.dirty |= dirty
             asyncio.get_running_loop().call_later(_RETRY, self._wake.set)
-            return
+            return False
         if written.foreign:
             self.farm.dirty |= dirty
-            asyncio.get_running_loop().call_soon(self._adopt_soon)
-        elif written.changed:
+            self.life.keep_up(self._try_to_adopt())
+            return False
+        if written.changed:
             self.latency = time.perf_counter() - begun
-
-    def _adopt_soon(self) -> None:
-        task = asyncio.create_task(self._try_to_adopt())
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+        self._telling.tell(dirty, self._enforcer.compiled, self.farm)
+        return True
 
     async def _try_to_adopt(self) -> None:
         try:
@@ -415,7 +352,7 @@ class Director:
                 await asyncio.wait_for(self._drains.wait(), max(due, _SHORTEST_LOOK))
             self._drains.clear()
             if draining := list(self.farm.draining()):
-                with suppress(NetlinkError):
+                with suppress(OSError):
                     await self._count(draining)
 
     async def _count(self, draining: list[str]) -> None:
@@ -440,10 +377,8 @@ class Director:
         """The hand on the kernel, for `in_kernel`."""
         return self._enforcer
 
-    @property
-    def load_reasons(self) -> dict[str, str]:
-        """Why loads cannot be read, by backend."""
-        return {f"{s}/{b}": why for s, reader in self._readers.items() for b, why in reader.reasons.items()}
+    def _failed(self, error: BaseException) -> None:
+        self._note(Event("error", f"a fault of Markway's own ends the daemon: {error!r}"))
 
     def _note(self, event: Event) -> None:
         self.events.note(event)

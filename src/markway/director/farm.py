@@ -17,7 +17,7 @@ from markway.director.health import Health, State
 from markway.director.model import Target, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from markway.config.model import Backend, Config, Service
     from markway.director.model import Outcome
@@ -87,6 +87,10 @@ class Member:
         return "out" if self.out else "up"
 
 
+class NoSuchBackendError(LookupError):
+    """No service has a backend of this name."""
+
+
 class Farm:
     """All members by name."""
 
@@ -96,6 +100,7 @@ class Farm:
         self.services: dict[str, Service] = {}
         self.dirty: set[str] = set()
         self.unsaved = False
+        self._ramping: set[str] = set()
         self._absent: dict[str, BackendState] = {}
         """What operators said of backends that the configuration does not name now: it holds when they come back."""
         self.urgent = False
@@ -123,6 +128,7 @@ class Farm:
                     self.members[name] = _member(service, backend, states.get(name, UNTOUCHED), in_force(name), now)
                 else:
                     self.members[name] = _kept(known, service, backend, now)
+        self._ramping = {name for name, member in self.members.items() if member.ramp_begun is not None}
         states |= {name: member.state for name, member in before.items()}
         self._absent = {
             name: BackendState(hold=state.hold, weight=state.weight)
@@ -138,6 +144,14 @@ class Farm:
         named = ((f"{service.name}/{b.name}", b) for service in config.services for b in service.backends)
         known = {n for n, b in named if n in self.members and self.members[n].backend.endpoints == b.endpoints}
         return {**states, **unproved(config, known, states)}
+
+    def known(self, names: Iterable[str]) -> list[str]:
+        """The same names; NoSuchBackendError if one is nobody's."""
+        wanted = list(names)
+        for name in wanted:
+            if name not in self.members:
+                raise NoSuchBackendError(name)
+        return wanted
 
     def checked(self, name: str, outcome: Outcome, now: float) -> Iterator[Event]:
         """A check was answered."""
@@ -251,7 +265,7 @@ class Farm:
 
     def ramped(self, now: float) -> None:
         """Let backends that come back slowly come on."""
-        for member in list(self.members.values()):
+        for member in [self.members[name] for name in sorted(self._ramping)]:
             if member.ramp_begun is not None:
                 reached = ramp(now - member.ramp_begun, self.services[member.service].slow_start)
                 if reached != member.ramp:
@@ -261,7 +275,7 @@ class Farm:
         """When `ramped` has something to do next; None if nothing comes back slowly."""
         times = (
             member.ramp_begun + next_ramp(now - member.ramp_begun, self.services[member.service].slow_start)
-            for member in self.members.values()
+            for member in map(self.members.__getitem__, self._ramping)
             if member.ramp_begun is not None
         )
         return min(times, default=None)
@@ -300,6 +314,7 @@ class Farm:
     def _put(self, member: Member) -> None:
         old = self.members[member.name]
         self.members[member.name] = member
+        (self._ramping.discard if member.ramp_begun is None else self._ramping.add)(member.name)
         before, after = old.state, member.state
         if before != after:
             self.dirty.add(member.service)

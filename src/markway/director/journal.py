@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def journal(form: str, out: TextIO = sys.stderr, *, systemd: bool = False) -> Ca
     def tell(noted: Noted) -> None:
         line = as_json(noted) if form == "json" else text(noted, clock=not systemd)
         priority = f"<{_PRIORITIES.get(noted.event.kind, _NOTICE)}>" if systemd else ""
-        print(f"{priority}{line}", file=out, flush=True)
+        with suppress(OSError):  # a log that cannot be written is no reason to end
+            print(f"{priority}{line}", file=out, flush=True)
 
     return tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 
 
 def notify(*lines: str) -> None:
@@ -13,12 +14,9 @@ def notify(*lines: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]  # an abstract socket: unix(7)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as opened:
-        try:
-            opened.connect(address)
-            opened.send("\n".join(lines).encode())
-        except OSError:
-            return  # systemd restarts; it will ask again
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as opened:
+        opened.connect(address)  # if systemd restarts, it will ask again
+        opened.send("\n".join(lines).encode())
 
 
 def watchdog_interval() -> float | None:

@@ -39,11 +39,19 @@ class Orphans:
         self._add(name, BOTH)
 
     def removed(self, farm: Farm, config: Config, marks: Mapping[int, str]) -> None:
-        """Another configuration follows: flows of backends that are not in it any more go, as of dead ones."""
-        left = {f"{service.name}/{backend.name}" for service in config.services for backend in service.backends}
+        """Another configuration follows: flows of backends that are not in it any more go, as of dead ones.
+
+        So do those of one that is elsewhere now.
+
+        Args:
+            farm: what is known of backends until now.
+            config: what follows.
+            marks: the marks that backends have had until now.
+        """
+        left = {f"{service.name}/{b.name}": b.endpoints for service in config.services for b in service.backends}
         for mark, name in marks.items():
             member = farm.members.get(name)
-            if member is not None and name not in left:
+            if member is not None and left.get(name) != member.backend.endpoints:
                 self._marked[mark] = name, _of(farm.services[member.service])
 
     def take(self, marks: Mapping[int, str]) -> dict[int, tuple[str, frozenset[Protocol]]]:

@@ -14,7 +14,6 @@ from markway.config.problems import ConfigError
 from markway.director.daemon import KERNEL_ERRORS, Director
 from markway.director.events import Event
 from markway.director.notify import notify, watchdog_interval
-from markway.marks import MarksError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,18 +50,20 @@ async def _serve(
     director: Director, read: Callable[[], Loaded], beside: Callable[[Director], AbstractAsyncContextManager[object]]
 ) -> None:
     logging.getLogger("markway").addHandler(_Noted(director))
-    stop, reload = asyncio.Event(), asyncio.Event()
-    for number, asked in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
+    over, reload = director.life.over, asyncio.Event()
+    for number, asked in ((signal.SIGTERM, over), (signal.SIGINT, over), (signal.SIGHUP, reload)):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(director.end)
         await director.begin(read)
         await stack.enter_async_context(beside(director))
         notify("READY=1", f"MAINPID={os.getpid()}", "STATUS=watching")
-        for task in (_watchdog(), _reload_when_asked(director, read, reload)):
-            stack.callback(asyncio.create_task(task).cancel)
-        await stop.wait()
+        for work in (_watchdog(), _reload_when_asked(director, read, reload)):
+            director.life.keep_up(work)
+        await over.wait()
         notify("STOPPING=1")
+    if director.life.failure:
+        raise director.life.failure
 
 
 class _Noted(logging.Handler):
@@ -74,7 +75,8 @@ class _Noted(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "error" if record.levelno >= logging.ERROR else "warning"
-        self._director.events.note(Event(kind, record.getMessage()))
+        why = f": {record.exc_info[1]}" if record.exc_info else ""
+        self._director.events.note(Event(kind, record.getMessage() + why))
 
 
 async def _reload_when_asked(director: Director, read: Callable[[], Loaded], asked: asyncio.Event) -> None:
@@ -96,7 +98,7 @@ async def _reload(director: Director, read: Callable[[], Loaded]) -> None:
         for problem in error.problems:
             note(Event("error", str(problem)))
         note(Event("error", "the file cannot be used: nothing was changed"))
-    except (*KERNEL_ERRORS, MarksError, OSError) as error:
+    except KERNEL_ERRORS as error:
         note(Event("error", f"reload: {error}"))
 
 

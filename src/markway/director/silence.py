@@ -11,8 +11,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from markway.kernel.netlink import NetlinkError
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -51,7 +49,7 @@ async def listen(look: Callable[[], Awaitable[Mapping[int, Passed]]], tell: Call
     """Look again and again, and tell the marks of backends that fell silent."""
     before: Mapping[int, Passed] = {}
     while True:
-        with suppress(NetlinkError):  # what is wrong with the table is told by who looks after it
+        with suppress(OSError):  # what is wrong with the table is told by who looks after it
             now = await look()
             for mark in silent(before, now):
                 tell(mark)

@@ -132,24 +132,34 @@ class LoadReader:
         """Read the loads of the service called `service` from now on, until `stop`."""
         self._farm, self._service, self._loads, self._told = farm, service, loads, told
         self.reasons: dict[str, str] = {}
+        self._targets: dict[str, Target] = {}
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def stop(self) -> None:
         """Read no more."""
         self._task.cancel()
+        self._aim({})
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while load := self._farm.services[self._service].load:
             names = [backend.name for backend in self._farm.services[self._service].backends]
-            readings = await asyncio.gather(*(self._read(load, name) for name in names))
+            self._aim({name: self._farm.targets(f"{self._service}/{name}", load.port)[0] for name in names})
+            readings = await asyncio.gather(*(self._read(load, *each) for each in self._targets.items()))
             self._told(self._service, dict(zip(names, readings, strict=True)))
             due = max(due + load.every, loop.time())
             await asyncio.sleep(due - loop.time())
 
-    async def _read(self, load: Load, name: str) -> float | None:
-        target = self._farm.targets(f"{self._service}/{name}", load.port)[0]
+    def _aim(self, targets: dict[str, Target]) -> None:
+        """Ask these from now on; what is kept for others goes."""
+        for name, target in self._targets.items():
+            if targets.get(name) != target:
+                self._loads.forget(target)
+                self.reasons.pop(name, None)
+        self._targets = targets
+
+    async def _read(self, load: Load, name: str, target: Target) -> float | None:
         try:
             reading = await self._loads.read(load, target)
         except LoadError as error:

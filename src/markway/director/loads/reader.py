@@ -38,8 +38,10 @@ class Loads:
             raise LoadError(f"no answer in {load.timeout:g} s") from error
         except OSError as error:
             raise LoadError(plain(error)) from error
-        except Unwell as why:
+        except (LoadError, Unwell) as why:
             raise LoadError(str(why)) from why
+        except Exception as error:  # what a stranger sends must not end the daemon
+            raise LoadError(f"not understood: {type(error).__name__}: {error}") from error
 
     def forget(self, target: Target) -> None:
         """Close what is kept for a backend that is not asked any more."""

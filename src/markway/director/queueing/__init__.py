@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from markway.director.queueing.state import QueuedBackend, QueuedService
     from markway.director.queueing.stats import BOUNDS, QueueStats, ServiceStats
     from markway.director.queueing.supervisor import QueueWorker
+    from markway.director.queueing.telling import Telling
 
 __all__ = [
     "BOUNDS",
@@ -30,6 +31,7 @@ __all__ = [
     "QueuedBackend",
     "QueuedService",
     "ServiceStats",
+    "Telling",
     "queued_services",
 ]
 
@@ -41,6 +43,7 @@ _WHERE = {
     "QueueStats": "stats",
     "ServiceStats": "stats",
     "QueueWorker": "supervisor",
+    "Telling": "telling",
 }
 
 

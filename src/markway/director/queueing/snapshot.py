@@ -9,7 +9,7 @@ from markway.compiler.pools import pools, servers
 from markway.director.queueing.state import QueuedBackend, QueuedService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from markway.compiler import Compiled
     from markway.config.model import Service
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 _TWO_CHOICES = "two-choices"
 
 
-def queued_services(compiled: Compiled, loads: Mapping[str, float]) -> Iterator[QueuedService]:
+def queued_services(
+    compiled: Compiled, loads: Mapping[str, float], names: Iterable[str] | None = None
+) -> Iterator[QueuedService]:
     """What the worker has to know of a compiled configuration: just what the kernel will accept from it.
 
     Args:
         compiled: the configuration with its marks, and the weights that hold now.
         loads: what is known, by `service/backend`; 1 is fully loaded.
+        names: of which services; all of them, if it is not given.
     """
-    for service in compiled.config.services:
+    known = compiled.services
+    for service in known.values() if names is None else (known[name] for name in names if name in known):
         if service.schedule.queued:
             yield _queued(service, compiled, loads)
 

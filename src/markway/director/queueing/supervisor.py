@@ -124,8 +124,8 @@ class QueueWorker:
             begun = clock()
             try:
                 await self._live()
-            except OSError:
-                _log.exception("the queue worker cannot be started; connections are given by the slot tables")
+            except Exception:  # noqa: BLE001  (whatever it is, the next one may live)
+                _log.exception("the queue worker has failed; connections are given by the slot tables")
             pause = _FIRST_PAUSE if clock() - begun > _SETTLED else min(pause * 2, _LONGEST_PAUSE)
             if self._wanted.is_set():
                 self.stats.restarts += 1
