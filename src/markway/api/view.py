@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markway.balance.feedback import SCALE
 from markway.balance.state import UNTOUCHED, Hold
+from markway.compiler.asking import asking_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ def status(look: Look) -> Record:
         "in_force": now.program is not None,
         "applied": applied and {"at": applied.at, "why": applied.why},
         "last": last and {"at": last.at, "why": last.why},
+        "asking": asking_of(now.program) if now.program else None,
         "damage": now.damage,
         "confirm_within": look.pending and round(look.pending.left, 1),
         "services": list(services(look)),

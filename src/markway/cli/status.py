@@ -21,6 +21,9 @@ _ANSWER = 5.0
 """Seconds in which the daemon must answer before the kernel is asked instead."""
 
 
+_ASKING = {"not at all": "This kernel cannot ask the queue worker: the slot tables decide for every service."}
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -81,6 +84,8 @@ def _show(record: Record) -> None:
         )
     if not record["daemon"] and any(service["check"] or service["load"] for service in services):
         print("The daemon does not run: health and load are as they were last. Begin with: markway run")
+    if record["asking"]:
+        print(_ASKING.get(record["asking"], f"The queue worker is asked by {record['asking']}."))
     for service in services:
         _show_service(service)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from markway.config.model import Service
     from markway.marks import Field
+    from markway.program.model import Program
 
 QUEUE = 26997
 """The number of the queue, in this network namespace."""
@@ -68,6 +69,15 @@ def asking_chains(marks: Field, needs: frozenset[str], asking: Asking) -> tuple[
         Chain("output-ask", asked, Hook("filter", "output", _BETWEEN)),
         Chain("ask", question[asking]),
     )
+
+
+def asking_of(program: Program) -> Asking | None:
+    """How a program asks; None if no service of it wants to."""
+    chain = program.fragments[""].chains.get("ask") if "" in program.fragments else None
+    if chain is None:
+        return None
+    [line] = chain.lines or ("",)
+    return Asking.QUEUE if line.startswith("queue") else Asking.TARGET if line else Asking.NOT
 
 
 def _asked(marks: Field, needs: frozenset[str]) -> Iterator[Rule]:
