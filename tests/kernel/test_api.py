@@ -259,11 +259,11 @@ def test_metrics_count_what_happened_and_forget_what_left(served):
     assert found["markway_weights_update_seconds",] > 0
     net.stop("b")
     daemon.wait("down", "web/b")
-    eventually(lambda: figures(api)["markway_backend_state", "b", "down", "web"] == 1)
+    eventually(lambda: figures(api)["markway_backend_weight", "b", "web"] == 0)
     found = figures(api)
+    assert found["markway_backend_state", "b", "down", "web"] == 1
     assert found["markway_backend_state", "b", "up", "web"] == 0
     assert found["markway_backend_checks_total", "b", "ill", "web"] >= 2
-    assert found["markway_backend_weight", "b", "web"] == 0
     assert found["markway_backend_weight_configured", "b", "web"] == 1
     apply(net, TWO)
     eventually(lambda: not any("c" in key for key in figures(api)))

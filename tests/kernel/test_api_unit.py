@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.kernel.daemon import Daemon
-from tests.kernel.support import eventually, run, status, write
+from tests.kernel.support import eventually, run, seen, status, write
 
 from markway.lab.build import directory
 
@@ -103,7 +103,7 @@ def test_with_what_the_unit_leaves_it_all_works(service):
     assert status(net)["pid"] == daemon.process.pid
     run(net, "drain", "web/a")
     eventually(lambda: dict(net.fetch(VIP, 20).answers) == {"b": 20})
-    assert {b["reading"] for b in status(net)["services"][1]["backends"] if b["state"] == "up"} != {None}
+    eventually(lambda: seen(net, "web")["backends"]["b"]["reading"] is not None)
     assert not daemon.seen("error")
     assert "no MDWE\n" not in daemon.other or os.uname().release < "6.3"
 

@@ -14,7 +14,8 @@ def notify(*lines: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]  # an abstract socket: unix(7)
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as opened:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK  # who does not read must not stop us
+    with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as opened:
         opened.connect(address)  # if systemd restarts, it will ask again
         opened.send("\n".join(lines).encode())
 
