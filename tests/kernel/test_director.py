@@ -1,6 +1,6 @@
 """The daemon: who is asked, who gets connections, and what survives its own end.
 
-    client1, client2 --[198.51.100.0/24]-- director --[192.168.1.0/24]-- a, b, c
+client1, client2 --[198.51.100.0/24]-- director --[192.168.1.0/24]-- a, b, c
 """
 
 from __future__ import annotations
