@@ -1,12 +1,15 @@
 """Configurations that come and go while the daemon changes weights.
 
-    client1, client2 --[198.51.100.0/24]-- director --[192.168.1.0/24]-- a, b, c
+client1, client2 --[198.51.100.0/24]-- director --[192.168.1.0/24]-- a, b, c
 """
 
 from __future__ import annotations
 
-from tests.kernel.daemon import running
-from tests.kernel.support import apply, eventually, marks, run, status
+import subprocess
+from pathlib import Path
+
+from tests.kernel.daemon import Daemon, running
+from tests.kernel.support import apply, eventually, marks, run, status, write
 
 from markway.kernel import netns
 from markway.kernel.conntrack import connections_by_mark
@@ -61,3 +64,23 @@ def test_flows_of_a_backend_that_is_removed_move(lab):
         assert left()
         apply(net, TWO)
         eventually(lambda: not left())
+
+
+def test_while_the_disk_is_full_it_says_so_and_it_goes_on_afterwards(lab):
+    """The limit for the size of files stands for a disk without room for one more line of the log."""
+    net = lab(TWO)
+    apply(net, TWO)
+    size = Path(f"/run/markway/netns/{net.director.namespace}/program.log").stat().st_size
+    daemon = Daemon(net, write(net, TWO), "prlimit", f"--fsize={size}:unlimited")
+    try:
+        daemon.wait("start")
+        eventually(lambda: given(net) == {"a", "b"})
+        net.stop("b")
+        daemon.wait("down", "web/b")
+        assert "File too large" in daemon.wait("error")["text"]
+        subprocess.run(["prlimit", "--pid", str(daemon.process.pid), "--fsize=unlimited:unlimited"], check=True)
+        eventually(lambda: given(net) == {"a"})
+        net.start("b")
+        eventually(lambda: given(net) == {"a", "b"})
+    finally:
+        assert daemon.end() == 0

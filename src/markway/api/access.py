@@ -7,8 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markway.config.load import LARGEST_FILE
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+LARGEST_BODY = 2 * LARGEST_FILE
+"""Bytes: a file in JSON is longer than it is."""
+
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="markway"')
 
 
 class Token:
@@ -42,23 +50,26 @@ class Guarded:
         self._app, self._token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer 401."""
-        if scope["type"] != "http" or self._token.fits(_borne(scope)):
+        """Let a request through, or answer 401, or 413 if it is larger than any configuration."""
+        if not self._token.fits(_borne(scope)):
+            await _refuse(send, 401, "a token is needed: Authorization: Bearer TOKEN", _CHALLENGE)
+        elif _said(scope, b"transfer-encoding") or int(_said(scope, b"content-length") or b"0") > LARGEST_BODY:
+            await _refuse(send, 413, f"say the length of the body, {LARGEST_BODY} bytes at most")
+        else:
             await self._app(scope, receive, send)
-            return
-        body = json.dumps({"error": "a token is needed: Authorization: Bearer TOKEN"}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"www-authenticate", b'Bearer realm="markway"'),
-        ]
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(send: Send, status: int, why: str, *more: tuple[bytes, bytes]) -> None:
+    body = json.dumps({"error": why}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _borne(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = bytes(value).partition(b" ")
-            return token.strip() if scheme.lower() == b"bearer" else b""
-    return b""
+    scheme, _, token = _said(scope, b"authorization").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _said(scope: Scope, header: bytes) -> bytes:
+    return next((bytes(value) for name, value in scope["headers"] if name == header), b"")

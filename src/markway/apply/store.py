@@ -19,17 +19,23 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markway.apply.log import Entry, compacted
 from markway.balance.state import BackendState, Hold
 from markway.config.load import Source
 from markway.marks import Block, Registry
-from markway.program.model import Fragment, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from markway.program.model import Program
+
 _SPARE = 1 << 20
 """Octets by which the log may outgrow four times its first program before it is written anew: what that costs
 stays in proportion to the changes."""
+
+
+_GLANCE = 0.2
+"""Seconds: whoever only looks whether a daemon runs (`is_attended`) has the daemon's lock for a moment."""
 
 
 class BusyError(RuntimeError):
@@ -38,24 +44,6 @@ class BusyError(RuntimeError):
 
 class StoreError(RuntimeError):
     """The state folder cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the log: how a program came to be, and which fragments it changed."""
-
-    id: str
-    at: float
-    """Seconds since the epoch."""
-    why: str
-    changed: dict[str, Any]
-    """Fragment records by owner; None for an owner that left."""
-    config: str = ""
-    """The configuration that the program is of, as `keep_config` names it; empty for none."""
-    before: str = ""
-    """The configuration before this one."""
-    end: int = 0
-    """Where its line ends in the file, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +124,14 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
         try:
-            self._take(descriptor, wait, waiting)
+            self._take(descriptor, wait, waiting, "another markway command (process {}) is changing this machine")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(descriptor)
 
-    def _take(self, descriptor: int, wait: float, waiting: Callable[[str], None]) -> None:
+    def _take(self, descriptor: int, wait: float, waiting: Callable[[str], None], busy: str) -> None:
         end, told = boot_clock() + wait, False
         while True:
             try:
@@ -151,7 +139,7 @@ class Store:
             except BlockingIOError:
                 holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
                 if boot_clock() >= end:
-                    raise BusyError(f"another markway command (process {holder}) is changing this machine") from None
+                    raise BusyError(busy.format(holder)) from None
                 if not told:
                     waiting(f"waiting for another markway command (process {holder})")
                     told = True
@@ -173,13 +161,10 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(descriptor, _GLANCE, lambda _: None, "markway run (process {}) looks after this machine already")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
-            raise BusyError(f"markway run (process {holder}) looks after this machine already") from None
         finally:
             os.close(descriptor)
 
@@ -337,7 +322,7 @@ class Store:
         facts = {"id": new.id, "at": at, "why": why, "config": config, "before": before}
         line = f'{json.dumps(facts)[:-1]}, "changed":{{{inner}}}}}\n'
         if entries and entries[-1].end > 4 * entries[0].end + _SPARE:
-            kept = _compacted([entry for entry in self.entries() if entry.end <= entries[-1].end])
+            kept = compacted([entry for entry in self.entries() if entry.end <= entries[-1].end])
             self._write("program.log", kept + line, durable=False)
             self._forget_configs({config, before, entries[-1].config, entries[-1].before})
             return self.entries()
@@ -399,40 +384,6 @@ class Store:
 def _private(path: Path) -> int:
     """A new file that only its owner may read: a configuration says whom to ask, and how."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-
-
-def program_at(entries: list[Entry], index: int) -> Program:
-    """The program that was in force after this entry of the log."""
-    records: dict[str, Any] = {}
-    for entry in entries[: index + 1]:
-        records |= entry.changed
-    return Program({owner: Fragment.from_record(record) for owner, record in records.items() if record})
-
-
-def position(entries: list[Entry], program: str | None) -> int | None:
-    """Where the program in force stands in the log; None if it is not there."""
-    found = (index for index in range(len(entries) - 1, -1, -1) if entries[index].id == program)
-    return next(found, None)
-
-
-def _compacted(entries: list[Entry]) -> str:
-    """A long log as two lines: the program before the last one whole, and what made it the last.
-
-    Both, for whoever is killed before the kernel has the last one.
-    """
-    records: dict[str, Any] = {}
-    for entry in entries[:-1]:
-        records |= entry.changed
-    whole = {owner: record for owner, record in records.items() if record}
-    before, last = (asdict(entry) for entry in entries[-2:])
-    return "".join(
-        json.dumps(_without_end({**one, "changed": changed})) + "\n"
-        for one, changed in ((before, whole), (last, last["changed"]))
-    )
-
-
-def _without_end(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "end"}
 
 
 def _config_file(name: str) -> str:

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markway.apply.log import position, program_at
 from markway.apply.observe import Baseline, baseline
-from markway.apply.store import position, program_at
 from markway.compiler import compile_config
 from markway.config.model import Config
 from markway.kernel import nft, rules, table
@@ -19,7 +19,8 @@ from markway.program.model import TABLE, Program
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from markway.apply.store import Entry, Store
+    from markway.apply.log import Entry
+    from markway.apply.store import Store
 
 
 class ApplyError(RuntimeError):

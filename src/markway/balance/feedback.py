@@ -152,6 +152,11 @@ def next_ramp(elapsed: float, slow_start: float) -> float:
     return min(_ramp_step(elapsed, slow_start) + 1, _RAMP_STEPS) * slow_start / _RAMP_STEPS
 
 
+def ramped_for(reached: float, slow_start: float) -> float:
+    """How many seconds after it came back a backend's `ramp` has come to this."""
+    return (reached * (_RAMP_STEPS + _RAMP_BEGIN) - _RAMP_BEGIN) * slow_start / _RAMP_STEPS
+
+
 def _ramp_step(elapsed: float, slow_start: float) -> int:
     if elapsed >= slow_start:
         return _RAMP_STEPS

@@ -104,7 +104,8 @@ class Operator:
     def _counted(self, names: list[str]) -> list[Emptying]:
         """The same without the daemon: what is left is counted here, and cut here."""
         enforcer, states, drains = self._own(), self._store.states(), self._store.drains()
-        flows, marks = enforcer.flows(), {name: mark for mark, name in enforcer.marks.items()}
+        marks = {name: mark for mark, name in enforcer.marks.items() if name in names}
+        flows = enforcer.flows(marks.values())
         found = []
         for name in names:
             if states.get(name, UNTOUCHED).hold is Hold.DRAIN and name in marks:

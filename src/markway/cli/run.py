@@ -23,6 +23,10 @@ def register(app: typer.Typer) -> None:
     )(run)
 
 
+_FILES = 65536
+"""Files that may be open: each check that waits for its answer is one."""
+
+
 def run(
     file: File = DEFAULT_PATH,
     log: Annotated[str, typer.Option("--log", metavar="FORM", help="How to log: text or json.")] = "text",
@@ -43,6 +47,7 @@ def run(
         fail(f'--log is text or json, not "{log}"', 2)
     need_root("run")
     gc.enable()
+    _allow_files()
 
     def read() -> Loaded:
         return load_sources(sources(file))
@@ -59,3 +64,12 @@ def run(
             if error.filename is None:
                 raise
             fail(unreadable(file, error))
+
+
+def _allow_files() -> None:
+    import resource
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

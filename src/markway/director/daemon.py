@@ -356,9 +356,10 @@ class Director:
                     await self._count(draining)
 
     async def _count(self, draining: list[str]) -> None:
-        flows = await self.in_kernel(self._enforcer.flows)
-        by_name = {name: flows[mark] for mark, name in self.marks.items()}
-        left = {name: by_name.get(name, 0) for name in draining}
+        wanted = set(draining)
+        marks = {name: mark for mark, name in self.marks.items() if name in wanted}
+        flows = await self.in_kernel(self._enforcer.flows, marks.values())
+        left = {name: flows[marks[name]] if name in marks else 0 for name in draining}
         for event, cut in list(self.farm.counted(left, self.now)):
             self._note(event)
             if cut:

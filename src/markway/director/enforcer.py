@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle, undoable
+from markway.apply.log import program_at
 from markway.apply.observe import packets
-from markway.apply.store import program_at
+from markway.apply.store import BusyError
 from markway.apply.transaction import ApplyError, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
@@ -28,7 +29,7 @@ from markway.program.model import Program
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from markway.apply.store import Store
     from markway.apply.transaction import Present
@@ -167,8 +168,11 @@ class Enforcer:
 
         Raises:
             ApplyError: nothing is in force, or the kernel refused.
+            BusyError: a daemon has begun meanwhile, which is to be asked instead.
         """
         with self._store.locked(_PATIENCE):
+            if self._store.is_attended():
+                raise BusyError("markway run begins just now: try again")
             settle(self._store, self._netlink)
             config = self._take_over()
             if self._now is None or config is None or not self.in_force:
@@ -220,8 +224,10 @@ class Enforcer:
         with self._store.locked(_PATIENCE):
             settle(self._store, self._netlink)
             self._store.flush()
+            if self._store.log_size() != self._log:
+                raise ForeignError
             found = present(self._store, self._netlink)
-            if found.marker is not None and found.damage is None and not self.current():
+            if found.marker not in {None, self._now.marker} and found.damage is None:
                 raise ForeignError
             self._look_again = time.monotonic() + _IDLE_SHARE * (time.monotonic() - begun)
             if found.program is not None:
@@ -263,9 +269,9 @@ class Enforcer:
             return {}
         return {mark: Passed(*counted) for mark, counted in packets(self._netlink, program).items()}
 
-    def flows(self) -> Counter[int]:
-        """Open connections by mark."""
-        return connections_by_mark(self._netlink, self.compiled.marks.mask)
+    def flows(self, marks: Collection[int]) -> Counter[int]:
+        """Open connections of these marks."""
+        return connections_by_mark(self._netlink, self.compiled.marks.mask, marks)
 
 
 class ForeignError(Exception):

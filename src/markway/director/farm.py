@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from markway.balance.feedback import FRESH, Seen, next_ramp, ramp, step, told
+from markway.balance.feedback import FRESH, Seen, next_ramp, ramp, ramped_for, step, told
 from markway.balance.state import UNTOUCHED, BackendState, Hold, unproved, weights
 from markway.config.model import LoadKind, Protocol
 from markway.director.events import Event
@@ -19,7 +19,7 @@ from markway.director.model import Target, Word
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from markway.config.model import Backend, Config, Service
+    from markway.config.model import Backend, Check, Config, Service
     from markway.director.model import Outcome
 
 _OUT = {Word.DRAIN, Word.MAINT, Word.DOWN}
@@ -154,20 +154,27 @@ class Farm:
         return wanted
 
     def checked(self, name: str, outcome: Outcome, now: float) -> Iterator[Event]:
-        """A check was answered."""
+        """A check was answered; or could not be made, which says nothing of the backend."""
         member = self.members[name]
-        service = self.services[member.service]
-        if service.check is None:
-            return
+        check = self.services[member.service].check
+        if outcome.ours:
+            self.members[name] = replace(member, outcome=outcome)
+            if member.outcome is None or not member.outcome.ours:
+                yield self._event("warning", member, f"could not be asked: {outcome.reason}")
+        elif check is not None:
+            yield from self._answered(member, check, outcome, now)
+
+    def _answered(self, member: Member, check: Check, outcome: Outcome, now: float) -> Iterator[Event]:
+        slow_start = self.services[member.service].slow_start
         answers = 2 if outcome.silent and not outcome.well else 1
-        health = member.health.after(well=outcome.well, check=service.check, now=now, answers=answers)
+        health = member.health.after(well=outcome.well, check=check, now=now, answers=answers)
         changed = replace(member, health=health, outcome=outcome)
         if outcome.agent is not None:
             changed = _advised(changed, outcome)
         known = member.health.state is not State.UNKNOWN
         rose = health.up and not member.health.up
-        if rose and known and service.slow_start:
-            changed = replace(changed, ramp_begun=now, ramp=ramp(0.0, service.slow_start))
+        if rose and known and slow_start:
+            changed = replace(changed, ramp_begun=now, ramp=ramp(0.0, slow_start))
         if not health.up:
             changed = replace(changed, ramp_begun=None, ramp=1.0)
         self._put(changed)
@@ -331,9 +338,12 @@ def _member(service: Service, backend: Backend, state: BackendState, in_force: b
     health = Health.remembered(up=True, since=now) if known else Health()
     drain = Drain(now) if state.hold is Hold.DRAIN else None
     seen = replace(FRESH, factor=state.factor) if service.load else FRESH
-    return Member(
+    member = Member(
         service.name, backend, health, hold=state.hold, weight=state.weight, out=state.out, drain=drain, seen=seen
     )
+    if not service.slow_start or not in_force or state.ramp >= 1:
+        return member
+    return replace(member, ramp=state.ramp, ramp_begun=now - ramped_for(state.ramp, service.slow_start))
 
 
 def _kept(known: Member, service: Service, backend: Backend, now: float) -> Member:

@@ -62,6 +62,8 @@ class Outcome:
     agent: AgentSaid | None = None
     silent: bool = False
     """Whether the backend had left many connections unanswered too (`markway.director.silence`)."""
+    ours: bool = False
+    """Whether the reason is this machine's own, as having no file left to open: nothing is known of the backend."""
 
 
 class LoadError(Exception):

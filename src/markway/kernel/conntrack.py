@@ -29,16 +29,18 @@ _SYN_SENT = 1
 _CLOSED = {7, 8}  # TIME_WAIT and CLOSE
 
 
-def connections_by_mark(netlink: Netlink, mask: int) -> Counter[int]:
-    """How many open connections carry each mark, of those with any bit of `mask`.
+def connections_by_mark(netlink: Netlink, mask: int, marks: Collection[int] | None = None) -> Counter[int]:
+    """How many open connections carry each mark, of those with any bit of `mask`, or of these `marks` alone.
 
     Other bits are cut off. A TCP connection that is closed and only waits to be forgotten does not count.
     """
     counts: Counter[int] = Counter()
-    for data in netlink.dump(_GET, 0):
+    if marks is not None and not marks:
+        return counts
+    for data in netlink.dump(_GET, 0, b"" if marks is None else _alike(mask, marks)):
         parts = attributes(data)
         mark = int.from_bytes(parts.get(_MARK, b"")) & mask
-        if mark and not is_closed(parts):
+        if mark and (marks is None or mark in marks) and not is_closed(parts):
             counts[mark] += 1
     return counts
 
@@ -95,9 +97,7 @@ def _deletions(
     netlink: Netlink, mask: int, marks: set[int], numbers: set[int], *, unanswered: bool
 ) -> Iterator[Message]:
     """A request for each connection of these marks and IP protocols."""
-    alike = mask & ~reduce(or_, marks) | reduce(and_, marks)
-    fixed = attribute(_MARK, _word(reduce(and_, marks))) + attribute(_MARK_MASK, _word(alike))
-    for data in netlink.dump(_GET, 0, fixed):
+    for data in netlink.dump(_GET, 0, _alike(mask, marks)):
         parts = attributes(data)
         ends = attributes(parts[_TUPLE])
         known = attributes(ends[_IP_PROTOCOL])[_NUMBER][0] in numbers or (unanswered and _state(parts) == _SYN_SENT)
@@ -105,6 +105,12 @@ def _deletions(
             family = _INET if _IP4_SOURCE in attributes(ends[_IP]) else _INET6
             names = ((kind, parts[kind]) for kind in (_TUPLE, _ID, _ZONE) if kind in parts)
             yield Message(_DELETE, 0, family, b"".join(_again(kind, value) for kind, value in names))
+
+
+def _alike(mask: int, marks: Collection[int]) -> bytes:
+    """Has the kernel leave out of a dump what has not the bits that all these marks share."""
+    alike = mask & ~reduce(or_, marks) | reduce(and_, marks)
+    return attribute(_MARK, _word(reduce(and_, marks))) + attribute(_MARK_MASK, _word(alike))
 
 
 def _again(kind: int, value: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from errno import EMFILE, ENFILE, ENOMEM
 from typing import TYPE_CHECKING
 
 from markway.config.model import Check, CheckKind
@@ -48,6 +49,9 @@ _WAYS: dict[CheckKind, Callable[[Check, Target], Awaitable[Outcome]]] = {
 }
 
 
+_OURS = {EMFILE, ENFILE, ENOMEM}
+
+
 async def ask(check: Check, target: Target) -> Outcome:
     """Ask a backend once, for `check.timeout` seconds at most. Raises nothing but the caller's own cancellation."""
     clock = asyncio.get_running_loop().time
@@ -60,7 +64,7 @@ async def ask(check: Check, target: Target) -> Outcome:
     except Unwell as why:
         outcome = Outcome(well=False, took=0.0, reason=str(why))
     except OSError as error:
-        outcome = Outcome(well=False, took=0.0, reason=plain(error))
+        outcome = Outcome(well=False, took=0.0, reason=plain(error), ours=error.errno in _OURS)
     except Exception as error:  # noqa: BLE001 - what a stranger sends must not end the daemon
         outcome = Outcome(well=False, took=0.0, reason=f"not understood: {type(error).__name__}: {error}")
     return replace(outcome, took=clock() - begun)
