@@ -346,10 +346,10 @@ def test_rollback_without_an_apply_says_so(lab):
 def test_what_is_not_confirmed_is_undone():
     with in_force(config()) as lab:
         before = held(lab)
-        said = apply(lab, config("1--", more=OTHER), "--confirm", "1s")
-        assert "undone in 1s unless you run: markway confirm" in said
+        said = apply(lab, config("1--", more=OTHER), "--confirm", "3s")
+        assert "undone in 3s unless you run: markway confirm" in said
         assert lab.fetch("192.0.2.10:80", 10).answers == {"a": 10}
-        assert status(lab)["confirm_within"] <= 1
+        assert status(lab)["confirm_within"] <= 3
         eventually(lambda: held(lab) == before)
         eventually(lambda: status(lab)["confirm_within"] is None)
         assert "not confirmed in time" in run(lab, "status")
