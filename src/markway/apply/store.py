@@ -104,7 +104,7 @@ class Store:
 
     def forget(self) -> None:
         """Drop what a lazy store has kept in memory, because another process knows better."""
-        self._kept.clear()
+        self._kept = {}
 
     @contextmanager
     def locked(self, wait: float, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -118,18 +118,19 @@ class Store:
             BusyError: it did not end in time.
             StoreError: the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
+        descriptor = self._open("lock")
         try:
             self._take(descriptor, wait, waiting, "another markway command (process {}) is changing this machine")
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+    def _open(self, name: str) -> int:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
 
     def _take(self, descriptor: int, wait: float, waiting: Callable[[str], None], busy: str) -> None:
         end, told = boot_clock() + wait, False
@@ -145,6 +146,8 @@ class Store:
                     told = True
                 time.sleep(0.02)
             else:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
                 return
 
     @contextmanager
@@ -155,15 +158,9 @@ class Store:
             BusyError: there is one.
             StoreError: the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / "daemon", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
+        descriptor = self._open("daemon")
         try:
             self._take(descriptor, _GLANCE, lambda _: None, "markway run (process {}) looks after this machine already")
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(descriptor)
