@@ -180,3 +180,17 @@ def test_who_asked_a_machine_that_is_gone_is_answered_by_another_when_it_asks_ag
         assert net.fetch(VIP, 30, timeout=20).failed == 0
         assert daemon.wait("cut", "web/b")["text"] == "10 unanswered flows cut"
         assert answers(net) == {"a": 15, "c": 15}
+
+
+def test_a_backend_that_an_apply_moves_gets_nothing_before_it_was_asked(lab):
+    """Its name stays; nobody listens where it moves to."""
+    net = lab(WEB)
+    moved = WEB.replace("192.168.1.12:8080", "192.168.1.12:8099")
+    with running(net, WEB) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+        apply(net, moved)
+        assert answers(net) == {"a": 15, "c": 15}
+        daemon.wait("down", "web/b")
+        assert answers(net) == {"a": 15, "c": 15}

@@ -103,12 +103,14 @@ def _read(answer: http.client.HTTPResponse) -> Any:
 def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendState]:
     """What a configuration has to be compiled with, in the place of the program that is in force now.
 
-    That is what is remembered of its backends. If the daemon runs, backends that are new get no connections until it
-    has asked them.
+    That is what is remembered of its backends. If the daemon runs, backends that are new, or have moved, get no
+    connections until it has asked them.
     """
     states = store.states()
     if not store.is_attended():
         return states
     entries = now.program.services if now.program else ()
-    known = {f"{entry.name}/{backend.name}" for entry in entries for backend in entry.backends}
+    held = {f"{entry.name}/{backend.name}": set(backend.endpoints) for entry in entries for backend in entry.backends}
+    wanted = {f"{s.name}/{b.name}": {str(end) for end in b.endpoints} for s in config.services for b in s.backends}
+    known = {name for name, endpoints in wanted.items() if held.get(name) == endpoints}
     return {**states, **unproved(config, known, states)}

@@ -93,6 +93,12 @@ class Endpoint(NamedTuple):
     address: Address
     port: int | None
 
+    def __str__(self) -> str:
+        """As an operator writes it."""
+        if self.port is None:
+            return str(self.address)
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"  # noqa: PLR2004
+
 
 @dataclass(frozen=True, slots=True)
 class Backend:
