@@ -170,7 +170,11 @@ class Load(BaseModel):
     agent: Port = Field(
         None, description="The agent's port: its percentage scales the weight, its state counts too.", examples=[8888]
     )
-    every: Duration = Field(None, description="Time from one reading to the next. Default 5s.", examples=["5s"])
+    every: Duration = Field(
+        None,
+        description="Time from one reading to the next; weights follow within some ten readings. Default 5s.",
+        examples=["5s"],
+    )
     timeout: Duration = Field(
         None, description="A slower answer is none. Default `every`, at most 2s.", examples=["1s"]
     )

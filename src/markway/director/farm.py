@@ -205,7 +205,8 @@ class Farm:
             out = seen.factor <= 0 if service.load.kind is LoadKind.AGENT else member.out
             changed = replace(member, seen=seen, reading=readings.get(name), out=out)
             self._put(changed)
-            if seen.factor != member.seen.factor and name in after:
+            silent = member.seen.smooth is not None and seen.smooth is None
+            if silent or seen.factor != member.seen.factor:
                 share = f"{seen.factor:.0%}"
                 text = f"load {_shown(changed.reading)}, so {share} of its weight"
                 yield self._event("load", changed, text, load=changed.reading, factor=round(seen.factor, 4))
