@@ -61,3 +61,14 @@ def test_who_is_new_or_elsewhere_is_asked_first():
     assert [name for name, member in it.members.items() if member.health.up] == ["web/a"]
     assert it.unsaved
     assert it.states() == expected
+
+
+def test_a_load_that_falls_silent_is_told_also_where_no_weight_changes():
+    it = Farm()
+    text = '[service.web]\nlisten = "192.0.2.10:80"\nload = { ping = true, every = "1s", stale = "3s" }\n' + A + B
+    change(it, load([Source("test.toml", text.encode())]).config)
+    assert not list(it.loaded("web", {"a": 5.0, "b": 5.0}, 10.0))
+    assert not list(it.loaded("web", {"a": None, "b": 5.0}, 11.0))
+    told = [event for second in range(12, 20) for event in it.loaded("web", {"a": None, "b": 5.0}, float(second))]
+    assert [(event.kind, event.name) for event in told] == [("load", "web/a")]
+    assert "unknown" in told[0].text
