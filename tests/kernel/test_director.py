@@ -194,3 +194,18 @@ def test_a_backend_that_an_apply_moves_gets_nothing_before_it_was_asked(lab):
         assert answers(net) == {"a": 15, "c": 15}
         daemon.wait("down", "web/b")
         assert answers(net) == {"a": 15, "c": 15}
+
+
+def test_a_backend_that_a_rollback_brings_back_is_asked_first(lab):
+    net = lab(WEB)
+    two = WEB.replace('backend.b = { address = "192.168.1.12:8080" }\n', "")
+    with running(net, WEB) as daemon:
+        for name in "abc":
+            daemon.wait("up", f"web/{name}")
+        apply(net, two)
+        net.stop("b")
+        eventually(lambda: given(net) == {"a": 15, "c": 15})
+        run(net, "rollback")
+        assert answers(net) == {"a": 15, "c": 15}
+        daemon.wait("down", "web/b")
+        assert answers(net) == {"a": 15, "c": 15}

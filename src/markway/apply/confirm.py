@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from markway.apply.store import Pending, boot_clock, this_boot
-from markway.apply.transaction import ApplyError, Present, changes_to, empty_program, present, put
+from markway.apply.transaction import ApplyError, Present, changes_to, empty_program, present, put, states_for
 from markway.balance.state import all_weights
 from markway.compiler import compile_config
 from markway.config.load import load
@@ -133,15 +133,15 @@ def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes
     if not now.entries:
         raise NothingToUndoError("nothing was applied yet, so there is nothing to go back to")
     before = now.entries[-1].before
-    return put(store, netlink, now, _program(store, before), config=before, why=why).changes
+    return put(store, netlink, now, _program(store, now, before), config=before, why=why).changes
 
 
-def _program(store: Store, name: str) -> Program:
+def _program(store: Store, now: Present, name: str) -> Program:
     """The program of an earlier configuration, under the present circumstances."""
     if not name:
         return empty_program()
     config = load(store.config(name)).config
-    weights = all_weights(config.services, store.states())
+    weights = all_weights(config.services, states_for(store, config, now))
     compiled = compile_config(config, store.registry(), weights=weights, asking=asking_for(config))
     store.keep_registry(compiled.registry)
     return compiled.program

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.apply.log import position, program_at
 from markway.apply.observe import Baseline, baseline
+from markway.balance.state import BackendState, unproved
 from markway.compiler import compile_config
 from markway.config.model import Config
 from markway.kernel import nft, rules, table
@@ -67,7 +68,10 @@ def present(store: Store, netlink: Netlink) -> Present:
         return Present(marker, None, f"program {marker[:8]} in the kernel is not in the log", entries)
     program = program_at(entries, index)
     damage = _damage(store, netlink, program)
-    return Present(marker, None if damage else program, damage, entries[: index + 1])
+    entries = entries[: index + 1]
+    if damage:
+        return Present(marker, None, damage, entries)
+    return Present(marker, program, None, [replace(entry, changed={}) for entry in entries])  # the program has it
 
 
 def _damage(store: Store, netlink: Netlink, program: Program) -> str | None:
@@ -119,6 +123,22 @@ def empty_program() -> Program:
     They stay when the last service goes: without a nat chain the kernel forgets translations.
     """
     return compile_config(Config(), Registry()).program
+
+
+def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendState]:
+    """What a configuration has to be compiled with, in the place of the program that is in force now.
+
+    That is what is remembered of its backends. If the daemon runs, backends that are new, or have moved, get no
+    connections until it has asked them.
+    """
+    states = store.states()
+    if not store.is_attended():
+        return states
+    entries = now.program.services if now.program else ()
+    held = {f"{entry.name}/{backend.name}": set(backend.endpoints) for entry in entries for backend in entry.backends}
+    wanted = {f"{s.name}/{b.name}": {str(end) for end in b.endpoints} for s in config.services for b in s.backends}
+    known = {name for name, endpoints in wanted.items() if held.get(name) == endpoints}
+    return {**states, **unproved(config, known, states)}
 
 
 def changes_to(now: Present, program: Program) -> Changes:

@@ -55,9 +55,8 @@ def apply(
     from markway.apply.confirm import arm, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
-    from markway.apply.transaction import present, put
+    from markway.apply.transaction import present, put, states_for
     from markway.balance.state import all_weights
-    from markway.cli.ask import states_for
     from markway.compiler import compile_config
     from markway.kernel.capabilities.asking import asking_for
     from markway.kernel.netlink import Netlink

@@ -8,15 +8,10 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markway.balance.state import unproved
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markway.apply.store import Store
-    from markway.apply.transaction import Present
-    from markway.balance.state import BackendState
-    from markway.config.model import Config
 
 _PATIENCE = 60.0
 """Seconds: the daemon may wait half of them for the lock."""
@@ -98,19 +93,3 @@ def _read(answer: http.client.HTTPResponse) -> Any:
     if answer.status >= http.client.BAD_REQUEST:
         raise RefusedError(found.get("error", answer.reason) if isinstance(found, dict) else answer.reason)
     return found
-
-
-def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendState]:
-    """What a configuration has to be compiled with, in the place of the program that is in force now.
-
-    That is what is remembered of its backends. If the daemon runs, backends that are new, or have moved, get no
-    connections until it has asked them.
-    """
-    states = store.states()
-    if not store.is_attended():
-        return states
-    entries = now.program.services if now.program else ()
-    held = {f"{entry.name}/{backend.name}": set(backend.endpoints) for entry in entries for backend in entry.backends}
-    wanted = {f"{s.name}/{b.name}": {str(end) for end in b.endpoints} for s in config.services for b in s.backends}
-    known = {name for name, endpoints in wanted.items() if held.get(name) == endpoints}
-    return {**states, **unproved(config, known, states)}

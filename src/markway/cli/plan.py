@@ -40,9 +40,8 @@ def plan(
     from markway.api.plans import planned
     from markway.apply.place import state_folder
     from markway.apply.store import Store
-    from markway.apply.transaction import changes_to, present
+    from markway.apply.transaction import changes_to, present, states_for
     from markway.balance.state import all_weights
-    from markway.cli.ask import states_for
     from markway.compiler import compile_config
     from markway.kernel.capabilities.asking import asking_for
     from markway.kernel.conntrack import connections_by_mark
