@@ -94,6 +94,8 @@ def test_udp_flows_of_a_backend_move_with_their_next_packet_and_the_others_stay(
 def test_only_what_is_meant_goes(version, whose, protocols):
     """Beside connections of other backends, of the other protocol, of nobody, and with others' bits in their marks."""
     with in_force(config()) as lab, talkers(lab, version, 8) as opened:
+        # A late acknowledgement must not make a connection out of one that was forgotten.
+        lab.director.run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0")
         lab.nft("add table inet their")
         lab.nft("add chain inet their early { type filter hook prerouting priority -180; }")
         lab.nft(f"add rule inet their early ct mark 0 numgen inc mod 3 0 ct mark set {FOREIGN:#x}")

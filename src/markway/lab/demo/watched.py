@@ -57,7 +57,7 @@ class Watched:
         self._recent: deque[tuple[float, Counts]] = deque()
         self._happened: list[Happening] = []
         self._read = 0
-        self._factor = 1.0
+        self._factor: float | None = None
 
     def run(self) -> Counts:
         """Everything in its order; the connections made in between."""
@@ -130,6 +130,7 @@ class Watched:
 
     def _overload(self, daemon: Daemon, watch: Callable[..., bool]) -> None:
         asked = self._asked.share(WORKS)
+        self._factor = 1.0
         self._note("loaded", WORKS, "other work keeps its processors busy")
         with snmp.stress(self._lab.host(WORKS), 3):
             less = watch(
@@ -191,7 +192,7 @@ class Watched:
         if event["kind"] != "load":
             return event["kind"] in _KEPT
         factor = event["data"]["factor"]
-        if called(event) != self._name(WORKS) or abs(factor - self._factor) < _MUCH:
+        if self._factor is None or called(event) != self._name(WORKS) or abs(factor - self._factor) < _MUCH:
             return False
         self._factor = factor
         return True
