@@ -31,6 +31,7 @@ LAB_VARIABLE = "MARKWAY_LAB"
 _OPEN_FILES = 16_384
 _CONNECTIONS = 8_192  # per host; nginx reserves memory for each
 _START_SECONDS = 20.0
+_ROUNDS = 4  # a server that goes to the background is found as its child the second time
 _STOP_SECONDS = 1.0
 
 _NGINX = """\
@@ -112,6 +113,20 @@ def stop(lab: str, spaces: Iterable[str]) -> list[int]:
     Only a process that is in one of the namespaces *and* has the lab's variable in its environment is
     ended, through a pidfd: no other process can be hit. First SIGTERM, after a second SIGKILL.
     """
+    spaces = list(spaces)
+    for _ in range(_ROUNDS):
+        ours, strangers = _found(lab, spaces)
+        if not ours:
+            break
+        _end(ours, signal.SIGTERM, _STOP_SECONDS)
+        _end(ours, signal.SIGKILL, _STOP_SECONDS)
+        for descriptor in ours:
+            os.close(descriptor)
+    return strangers
+
+
+def _found(lab: str, spaces: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The lab's processes in its namespaces, as pidfds, and the others there."""
     mine = f"{LAB_VARIABLE}={lab}".encode()
     strangers = []
     ours: list[int] = []
@@ -124,11 +139,7 @@ def stop(lab: str, spaces: Iterable[str]) -> list[int]:
             else:
                 os.close(descriptor)
                 strangers.append(pid)
-    _end(ours, signal.SIGTERM, _STOP_SECONDS)
-    _end(ours, signal.SIGKILL, _STOP_SECONDS)
-    for descriptor in ours:
-        os.close(descriptor)
-    return strangers
+    return ours, strangers
 
 
 def nginx_configuration(host: Host, directory: Path) -> str:
