@@ -1,6 +1,6 @@
 """A random sequence of deaths, commands, restarts and other people's writes; after each step everything must be true.
 
-`MARKWAY_CHAOS_SECONDS` says how long (60), `MARKWAY_CHAOS_SEED` repeats a sequence. Each step is printed, so a failure
+`MARKWAY_CHAOS_SECONDS` says how long (20), `MARKWAY_CHAOS_SEED` repeats a sequence. Each step is printed, so a failure
 tells what came before it.
 """
 
@@ -20,7 +20,7 @@ from tests.kernel.support import eventually, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS = float(os.environ.get("MARKWAY_CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("MARKWAY_CHAOS_SECONDS", "20"))
 NAMES = [f"{service}/{name}" for service, backends in WHOLE.items() for name in backends]
 DROP = "table inet dead { chain in { type filter hook input priority 0; drop; }; }"
 
