@@ -17,21 +17,12 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.kernel.daemon import running
+from tests.kernel.daemon import EVEN, VIP, WEB, all_up, answers, given, running
 from tests.kernel.support import apply, eventually, run, seen, status, write
 
 from markway.lab.build import directory
 
-WEB = """
-[service.web]
-listen = "192.0.2.10:80/tcp"
-check = { tcp = true, every = "400ms", fast = "100ms", timeout = "300ms", rise = 2, fall = 2, jitter = 0 }
-backend.a = { address = "192.168.1.11:8080" }
-backend.b = { address = "192.168.1.12:8080" }
-backend.c = { address = "192.168.1.13:8080" }
-"""
 TWO = WEB.replace('backend.c = { address = "192.168.1.13:8080" }', "")
-VIP = "192.0.2.10:80"
 TOML = {"Content-Type": "application/toml"}
 
 
@@ -65,27 +56,13 @@ class Api:
         return self.ask("POST", path, body, **how)
 
 
-def answers(lab, count=30):
-    tally = lab.fetch(VIP, count)
-    assert not tally.failed
-    return dict(tally.answers)
-
-
-def given(lab, count=30):
-    """Who answers, while that may still change."""
-    return dict(lab.fetch(VIP, count).answers)
-
-
 @pytest.fixture
 def served(lab):
     """A lab with a daemon and all backends up, the API, and the daemon."""
     net = lab(WEB)
-    with running(net, WEB) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
+    with all_up(net) as daemon:
         api = Api(net)
         eventually(api.path.exists)
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
         yield net, api, daemon
 
 
@@ -134,7 +111,7 @@ def test_errors_are_told_in_words_with_the_right_status(served):
         assert words in said["error"]
     said = api.post("/v1/apply", WEB.replace("tcp = true", "tcp = false"), headers=TOML, code=422)
     assert said["problems"][0]["line"] == 4
-    assert answers(net) == {"a": 10, "b": 10, "c": 10}
+    assert answers(net) == EVEN
 
 
 def test_verbs_do_what_the_command_line_does(served):
@@ -153,7 +130,7 @@ def test_verbs_do_what_the_command_line_does(served):
     assert answers(net) == {"a": 25, "c": 5}
     api.ask("PUT", f"{place}/a/weight", {"weight": None})
     api.post("/v1/hold", {"backends": ["web/b"], "hold": "none"})
-    assert answers(net) == {"a": 10, "b": 10, "c": 10}
+    assert answers(net) == EVEN
 
 
 def test_a_configuration_is_checked_planned_applied_confirmed_and_rolled_back(served):
@@ -163,7 +140,7 @@ def test_a_configuration_is_checked_planned_applied_confirmed_and_rolled_back(se
         assert planned["changes"]
         assert planned["services"][0]["why"] == ["backend c leaves"]
         assert any("delete element" in line for line in planned["nft"])
-    assert answers(net) == {"a": 10, "b": 10, "c": 10}
+    assert answers(net) == EVEN
     files = [{"name": "web.toml", "text": TWO}]
     done = api.post("/v1/apply?confirm=1h", files)
     assert (done["changed"], done["confirm"]) == (True, "1h")
@@ -173,13 +150,13 @@ def test_a_configuration_is_checked_planned_applied_confirmed_and_rolled_back(se
     assert api.post("/v1/confirm")["confirmed"] == done["program"]
     assert not api.post("/v1/apply", files)["changed"]
     api.post("/v1/rollback")
-    eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    eventually(lambda: given(net) == EVEN)
 
 
 def test_what_is_not_confirmed_in_time_is_undone(served):
     net, api, _ = served
     api.post("/v1/apply?confirm=1s", TWO, headers=TOML)
-    eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    eventually(lambda: given(net) == EVEN)
     assert status(net)["applied"]["why"] in {"not confirmed in time", "weights"}
     assert status(net)["confirm_within"] is None
 
@@ -291,7 +268,7 @@ def test_status_does_not_wait_for_ever_for_a_daemon_that_hangs(served):
     net, _, daemon = served
     daemon.send(signal.SIGSTOP)
     assert not status(net)["daemon"]
-    assert answers(net) == {"a": 10, "b": 10, "c": 10}
+    assert answers(net) == EVEN
     daemon.send(signal.SIGCONT)
     eventually(lambda: status(net)["daemon"])
 

@@ -9,44 +9,20 @@ import signal
 import sys
 
 import pytest
-from tests.kernel.daemon import running
+from tests.kernel.daemon import EVEN, VIP, WEB, all_up, answers, given, running
 from tests.kernel.support import apply, eventually, marks, run, seen, status, write
-
-WEB = """
-[service.web]
-listen = "192.0.2.10:80/tcp"
-check = { tcp = true, every = "400ms", fast = "100ms", timeout = "300ms", rise = 2, fall = 2, jitter = 0 }
-backend.a = { address = "192.168.1.11:8080" }
-backend.b = { address = "192.168.1.12:8080" }
-backend.c = { address = "192.168.1.13:8080" }
-"""
-VIP = "192.0.2.10:80"
-
-
-def answers(lab, count=30):
-    tally = lab.fetch(VIP, count)
-    assert not tally.failed
-    return dict(tally.answers)
-
-
-def given(lab, count=30):
-    """Who answers, while that may still change: a connection may meet the backend that just died."""
-    return dict(lab.fetch(VIP, count).answers)
 
 
 def test_a_dead_backend_gets_nothing_and_a_revived_one_its_share(lab):
     net = lab(WEB)
-    with running(net, WEB) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    with all_up(net) as daemon:
         net.stop("b")
         assert "refused" in daemon.wait("down", "web/b")["text"]
         eventually(lambda: sum(given(net).values()) == 30)
         assert answers(net) == {"a": 15, "c": 15}
         net.start("b")
         daemon.wait("up", "web/b", 2)
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == EVEN)
 
 
 def test_none_is_believed_up_before_it_was_asked(lab):
@@ -63,10 +39,7 @@ def test_none_is_believed_up_before_it_was_asked(lab):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_its_end_ends_nothing_and_the_next_takes_over_without_a_change(lab, number):
     net = lab(WEB)
-    with running(net, WEB) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    with all_up(net) as daemon:
         net.stop("b")
         daemon.wait("down", "web/b")
         eventually(lambda: sum(given(net).values()) == 30)
@@ -105,7 +78,7 @@ def test_it_applies_the_file_again_on_hangup_and_keeps_what_is_if_it_is_wrong(la
         write(net, WEB.replace("192.168.1.12:8080", "192.168.1.12:8080:"))
         daemon.send(signal.SIGHUP)
         assert "markway.toml:6" in daemon.wait("error")["text"]
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+        eventually(lambda: given(net) == EVEN)
         write(net, WEB.replace(':8080" }', ':8080", weight = 4 }', 1))
         daemon.send(signal.SIGHUP)
         daemon.wait("apply")
@@ -114,17 +87,14 @@ def test_it_applies_the_file_again_on_hangup_and_keeps_what_is_if_it_is_wrong(la
 
 def test_it_mends_what_somebody_else_broke(lab):
     net = lab(WEB)
-    with running(net, WEB) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    with all_up(net) as daemon:
         held = marks(net, "web")
         net.nft("flush chain inet markway slot")
         daemon.wait("mended")
-        assert answers(net) == {"a": 10, "b": 10, "c": 10}
+        assert answers(net) == EVEN
         net.nft("flush ruleset")
         daemon.wait("mended", count=2)
-        assert answers(net) == {"a": 10, "b": 10, "c": 10}
+        assert answers(net) == EVEN
         assert marks(net, "web") == held
 
 
@@ -143,10 +113,7 @@ PASSIVE = WEB.replace('every = "400ms"', 'every = "30s"').replace("rise = 2, fal
 def test_a_sign_from_the_kernel_makes_it_ask_at_once(lab):
     """Checks come every half minute; the backend's death is found out by the connections that it refuses."""
     net = lab(PASSIVE)
-    with running(net, PASSIVE) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    with all_up(net, PASSIVE) as daemon:
         net.stop("b")
         assert net.fetch(VIP, 3).failed == 1
         daemon.wait("down", "web/b")
@@ -166,16 +133,13 @@ def test_the_queue_worker_decides_while_it_lives_and_the_slot_table_after(lab, s
             eventually(lambda: holding.opened.open == 30)
             assert not net.fetch(VIP, 60).failed
         daemon.end(signal.SIGKILL)
-    assert answers(net) == {"a": 10, "b": 10, "c": 10}
+    assert answers(net) == EVEN
 
 
 def test_who_asked_a_machine_that_is_gone_is_answered_by_another_when_it_asks_again(lab):
     slow = WEB.replace('every = "400ms", fast = "100ms", timeout = "300ms"', 'every = "1s", timeout = "1s"')
     net = lab(slow)
-    with running(net, slow) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    with all_up(net, slow) as daemon:
         net.host("b").run("nft", "table inet dead { chain in { type filter hook input priority 0; drop; }; }")
         assert net.fetch(VIP, 30, timeout=20).failed == 0
         assert daemon.wait("cut", "web/b")["text"] == "10 unanswered flows cut"
@@ -186,10 +150,7 @@ def test_a_backend_that_an_apply_moves_gets_nothing_before_it_was_asked(lab):
     """Its name stays; nobody listens where it moves to."""
     net = lab(WEB)
     moved = WEB.replace("192.168.1.12:8080", "192.168.1.12:8099")
-    with running(net, WEB) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(net) == {"a": 10, "b": 10, "c": 10})
+    with all_up(net) as daemon:
         apply(net, moved)
         assert answers(net) == {"a": 15, "c": 15}
         daemon.wait("down", "web/b")

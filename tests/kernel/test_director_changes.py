@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.kernel.daemon import Daemon, running
+from tests.kernel.daemon import Daemon, given, running
 from tests.kernel.support import apply, eventually, marks, run, status, write
 
 from markway.kernel import netns
@@ -24,37 +24,32 @@ backend.a = {{ address = "192.168.1.11:8080" }}
 backend.b = {{ address = "192.168.1.12:8080" }}
 """
 THREE = TWO + 'backend.c = { address = "192.168.1.13:8080" }\n'
-VIP = "192.0.2.10:80"
-
-
-def given(lab, **options):
-    return set(lab.fetch(VIP, 12, **options).answers)
 
 
 def test_what_is_not_confirmed_is_undone_though_weights_have_changed_since(lab):
     """The new backend gets connections after its first check: by then the program is not the one that was applied."""
     net = lab(THREE)
     with running(net, TWO) as daemon:
-        eventually(lambda: given(net) == {"a", "b"})
+        eventually(lambda: set(given(net, 12)) == {"a", "b"})
         apply(net, THREE, "--confirm", "1h")
         daemon.wait("up", "web/c")
-        eventually(lambda: given(net) == {"a", "b", "c"})
+        eventually(lambda: set(given(net, 12)) == {"a", "b", "c"})
         assert status(net)["confirm_within"] > 0
         assert "awaits confirmation" in apply(net, TWO, code=1)
         run(net, "rollback")
         apply(net, THREE, "--confirm", "2s")
         daemon.wait("up", "web/c", 2)
         eventually(lambda: status(net)["confirm_within"] is None)
-        eventually(lambda: given(net) == {"a", "b"})
+        eventually(lambda: set(given(net, 12)) == {"a", "b"})
         net.stop("a")
         daemon.wait("down", "web/a")
-        eventually(lambda: given(net) == {"b"})
+        eventually(lambda: set(given(net, 12)) == {"b"})
 
 
 def test_flows_of_a_backend_that_is_removed_move(lab):
     net = lab(THREE)
     with running(net, THREE):
-        eventually(lambda: given(net, udp=True) == {"a", "b", "c"})
+        eventually(lambda: set(given(net, 12, udp=True)) == {"a", "b", "c"})
         mark = marks(net, "web")["c"]
 
         def left():
@@ -74,13 +69,13 @@ def test_while_the_disk_is_full_it_says_so_and_it_goes_on_afterwards(lab):
     daemon = Daemon(net, write(net, TWO), "prlimit", f"--fsize={size}:unlimited")
     try:
         daemon.wait("start")
-        eventually(lambda: given(net) == {"a", "b"})
+        eventually(lambda: set(given(net, 12)) == {"a", "b"})
         net.stop("b")
         daemon.wait("down", "web/b")
         assert "File too large" in daemon.wait("error")["text"]
         subprocess.run(["prlimit", "--pid", str(daemon.process.pid), "--fsize=unlimited:unlimited"], check=True)
-        eventually(lambda: given(net) == {"a"})
+        eventually(lambda: set(given(net, 12)) == {"a"})
         net.start("b")
-        eventually(lambda: given(net) == {"a", "b"})
+        eventually(lambda: set(given(net, 12)) == {"a", "b"})
     finally:
         assert daemon.end() == 0

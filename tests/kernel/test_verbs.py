@@ -13,39 +13,8 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from tests.kernel.daemon import running
+from tests.kernel.daemon import EVEN, VIP, WEB, all_up, answers, given, running
 from tests.kernel.support import apply, eventually, run, seen, status, write
-
-WEB = """
-[service.web]
-listen = "192.0.2.10:80/tcp"
-check = { tcp = true, every = "400ms", fast = "100ms", timeout = "300ms", rise = 2, fall = 2, jitter = 0 }
-backend.a = { address = "192.168.1.11:8080" }
-backend.b = { address = "192.168.1.12:8080" }
-backend.c = { address = "192.168.1.13:8080" }
-"""
-VIP = "192.0.2.10:80"
-ALL = {"a": 10, "b": 10, "c": 10}
-
-
-def answers(lab, count=30):
-    tally = lab.fetch(VIP, count)
-    assert not tally.failed
-    return dict(tally.answers)
-
-
-def given(lab, count=30):
-    """Who answers, while that may still change."""
-    return dict(lab.fetch(VIP, count).answers)
-
-
-@contextmanager
-def all_up(lab, text=WEB):
-    with running(lab, text) as daemon:
-        for name in "abc":
-            daemon.wait("up", f"web/{name}")
-        eventually(lambda: given(lab) == ALL)
-        yield daemon
 
 
 @pytest.fixture(params=["with", "without"])
@@ -75,14 +44,14 @@ def state(lab, name):
 
 def test_a_drained_backend_serves_its_connections_to_their_end_and_gets_no_new_one(net):
     with net.clients[0].hold(VIP, 30) as held:
-        assert held.opened.answers == ALL
+        assert held.opened.answers == EVEN
         with draining(net, "web/a") as drain:
             assert drain.stdout
             assert drain.stdout.readline() == "web/a  10 connections left\n"
             assert answers(net) == {"b": 15, "c": 15}
             assert state(net, "a") == "drain"
             report = held.report()
-            assert (report.open, report.moved, report.answers) == (30, 0, ALL)
+            assert (report.open, report.moved, report.answers) == (30, 0, EVEN)
             assert drain.poll() is None
             held.close()
             assert drain.wait(20) == 0
@@ -90,7 +59,7 @@ def test_a_drained_backend_serves_its_connections_to_their_end_and_gets_no_new_o
     assert state(net, "a") == "drained"
     assert seen(net, "web")["backends"]["a"]["active"] == 0
     assert run(net, "enable", "web/a").startswith("web/a takes new connections.")
-    eventually(lambda: given(net) == ALL)
+    eventually(lambda: given(net) == EVEN)
 
 
 def test_at_the_deadline_what_is_left_is_cut_and_nothing_else(net):
@@ -108,7 +77,7 @@ def test_at_the_deadline_what_is_left_stays_if_nobody_says_cut(net):
         said = run(net, "drain", "web/a", "web/b", "--deadline", "1s", code=3)
         for name in "ab":
             assert f"web/{name}  10 connections left at the deadline\n" in said
-        assert held.report().answers == ALL
+        assert held.report().answers == EVEN
     assert answers(net) == {"c": 30}
 
 
@@ -137,7 +106,7 @@ def test_disable_takes_out_and_cuts_if_told_so(net):
     with net.clients[0].hold(VIP, 30) as held:
         assert run(net, "disable", "web/b").startswith("web/b is out.")
         assert answers(net) == {"a": 15, "c": 15}
-        assert held.report().answers == ALL
+        assert held.report().answers == EVEN
         run(net, "disable", "--cut", "web/b")
         assert held.report().answers == {"a": 10, "c": 10}
     assert state(net, "b") == "disabled"
@@ -149,7 +118,7 @@ def test_a_weight_counts_from_the_next_connection_and_can_be_taken_back(net):
     backend = seen(net, "web")["backends"]["a"]
     assert (backend["weight"], backend["effective"], backend["file_weight"]) == (4, 4, 1)
     assert run(net, "weight", "web/a", "--reset").startswith("web/a has the file's weight, 1.")
-    assert answers(net) == ALL
+    assert answers(net) == EVEN
     assert json.loads(run(net, "weight", "web/a", "0", "--json").partition("markway: ")[0])[0]["weight"] == 0
     assert answers(net) == {"b": 15, "c": 15}
 
@@ -163,7 +132,7 @@ def test_names_that_nobody_has_change_nothing(net):
     assert "give a weight" in run(net, "weight", "web/a", code=2)
     assert "--deadline" in run(net, "drain", "web/a", "--cut", code=2)
     assert status(net)["program"] == before
-    assert answers(net) == ALL
+    assert answers(net) == EVEN
 
 
 def test_what_an_operator_said_outlives_the_daemon_and_changes_of_the_file(lab):
@@ -192,7 +161,7 @@ def test_what_was_said_without_the_daemon_is_the_next_ones(lab):
         assert answers(net) == {"b": 15, "c": 15}
         assert not daemon.seen("up")
         run(net, "enable", "web/a")
-        eventually(lambda: given(net) == ALL)
+        eventually(lambda: given(net) == EVEN)
 
 
 def test_a_deadline_outlives_the_daemon(lab):
@@ -200,7 +169,7 @@ def test_a_deadline_outlives_the_daemon(lab):
     with all_up(net) as daemon, net.clients[0].hold(VIP, 30) as held:
         run(net, "drain", "web/a", "--deadline", "3s", "--cut", "--no-wait")
         daemon.end(signal.SIGKILL)
-        assert held.report().answers == ALL
+        assert held.report().answers == EVEN
         with running(net, WEB) as again:
             assert again.wait("drained", "web/a")["data"] == {"left": 10}
             again.wait("cut", "web/a")
@@ -231,7 +200,7 @@ def test_a_backend_that_another_command_adds_gets_nothing_before_it_has_answered
         daemon.wait("down", "web/c")
         net.start("c")
         daemon.wait("up", "web/c")
-        eventually(lambda: given(net) == ALL)
+        eventually(lambda: given(net) == EVEN)
 
 
 def test_apply_says_that_nobody_makes_the_checks(lab):
