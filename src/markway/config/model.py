@@ -10,6 +10,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, TypeAlias
 
+from markway.config.shaping import Shaping
+
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -278,3 +280,4 @@ class Config:
     services: tuple[Service, ...] = ()
     mask: int = field(default=DEFAULT_MASK)
     api: Api | None = None
+    shaping: Shaping = Shaping()

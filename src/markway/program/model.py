@@ -9,9 +9,12 @@ from json import dumps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.program.nft import Chain, Hook, Set, Written
+from markway.program.plumbing import part_of, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from markway.program.plumbing import Part
 
 TABLE = "inet markway"
 
@@ -50,6 +53,48 @@ class ServiceEntry:
         return {name: getattr(self, name) for name in ServiceEntry.__slots__} | {"backends": backends}
 
 
+@dataclass(frozen=True, slots=True)
+class ClassEntry:
+    """A class as the program knows it: rates in bits per second. `parent` "" is the shape's top.
+
+    `leaf` is the discipline that holds its packets, empty of a class that has others below it.
+    """
+
+    name: str
+    parent: str
+    classid: str
+    rate: int
+    ceil: int
+    prio: int
+    leaf: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeEntry:
+    """What a person wants to know of a shape in a program.
+
+    `device` is what the file names, `acts_on` where the discipline stands: the same, a device of ours, or one on the
+    inside. `rate` is in bits per second, 0 for none. `notices` say what this kernel made us choose instead of what was
+    asked for.
+    """
+
+    name: str
+    device: str
+    direction: str
+    acts_on: str
+    discipline: str
+    rate: int
+    classes: tuple[ClassEntry, ...] = ()
+    notices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entry as JSON can hold it."""
+        return asdict(self)
+
+
 @dataclass(frozen=True)
 class Fragment:
     """What one owner (a service, or the program itself) wants in the table.
@@ -63,7 +108,10 @@ class Fragment:
     sets: Mapping[str, Set] = field(default_factory=dict)
     elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     objects: tuple[str, ...] = ()
+    plumbing: tuple[Part, ...] = ()
+    """What it wants beside the table, in the order in which it is made."""
     entry: ServiceEntry | None = None
+    shape: ShapeEntry | None = None
     mask: int = 0
     """The backend field of the mark; only the program's own fragment has it."""
     needs: frozenset[str] = frozenset()
@@ -82,6 +130,8 @@ class Fragment:
             "elements": self.elements,
             "objects": self.objects,
             "entry": self.entry and self.entry.record,
+            "plumbing": [record_of(part) for part in self.plumbing],
+            "shape": self.shape and self.shape.record,
             "mask": self.mask,
         }
 
@@ -98,7 +148,7 @@ class Fragment:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Fragment:
         """A fragment from what `record` gave."""
-        entry = record["entry"]
+        entry, shape = record["entry"], record.get("shape")
         return cls(
             owner=record["owner"],
             chains={
@@ -113,6 +163,8 @@ class Fragment:
             elements=record["elements"],
             objects=tuple(record["objects"]),
             entry=entry and _entry(entry),
+            plumbing=tuple(part_of(part) for part in record.get("plumbing", ())),
+            shape=shape and _shape(shape),
             mask=record["mask"],
         )
 
@@ -176,6 +228,12 @@ class Program:
         entries = (self.fragments[owner].entry for owner in sorted(self.fragments))
         return tuple(entry for entry in entries if entry)
 
+    @property
+    def shapes(self) -> tuple[ShapeEntry, ...]:
+        """Every shape, by name."""
+        entries = (self.fragments[owner].shape for owner in sorted(self.fragments))
+        return tuple(entry for entry in entries if entry)
+
 
 def _set(record: Mapping[str, Any]) -> Set:
     tuples = {name: tuple(record[name]) for name in ("key", "data", "flags")}
@@ -189,3 +247,8 @@ def _entry(record: Mapping[str, Any]) -> ServiceEntry:
     tables = {family: tuple(table) for family, table in record["tables"].items()}
     listeners = tuple(record["listeners"])
     return ServiceEntry(**{**record, "backends": backends, "tables": tables, "listeners": listeners})
+
+
+def _shape(record: Mapping[str, Any]) -> ShapeEntry:
+    classes = tuple(ClassEntry(**each) for each in record["classes"])
+    return ShapeEntry(**{**record, "classes": classes, "notices": tuple(record["notices"])})
