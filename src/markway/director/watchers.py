@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from markway.config.model import CheckKind
 from markway.director.checks import ask
 from markway.director.health import next_check
 from markway.director.model import LoadError, Outcome, Target
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from markway.config.model import Check, Load
     from markway.director.farm import Farm
     from markway.director.loads import Loads
-
-_PORTLESS = {CheckKind.PING, CheckKind.COMMAND}
 
 _LATE = 2
 """How many timeouts after its question a bad answer is no answer: this process was stopped, or starved."""

@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from markway.kernel.conntrack import is_closed
-from markway.kernel.netlink import DUMP, Message, attributes, messages
+from markway.kernel.netlink import DUMP, Message, attributes, messages, open_socket
 from markway.kernel.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class Endings:
     def __init__(self, mask: int) -> None:
         """Listen from now on, to connections that have a bit of `mask` in their mark."""
         self._mask = mask
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, _ROOM)  # SO_RCVBUFFORCE
+        self._socket = open_socket(_ROOM)
         _attach(self._socket, _ending(mask))
         self._socket.bind((0, _UPDATE | _DESTROY))
         self._receiver = Receiver(self._socket, _SLOTS, _SLOT)
@@ -114,7 +113,7 @@ class Census:
         """Begin; connections count that have a bit of `mask` in their mark."""
         self._mask = mask
         self._counts: Counter[int] = Counter()
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
+        self._socket = open_socket()
         self._socket.setblocking(False)
         self._socket.send(Message(_GET, DUMP, 0, b"").pack(1))
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 Attributes: TypeAlias = dict[int, bytes]
 
-REQUEST, MULTI, ACK, DUMP = 0x1, 0x2, 0x4, 0x300
-CREATE, EXCLUSIVE = 0x400, 0x200
+REQUEST, ACK, DUMP, CREATE = 0x1, 0x4, 0x300, 0x400
 NESTED = 0x8000
 
 _HEADER = struct.Struct("=IHHII")
@@ -86,6 +85,18 @@ def each(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += length + 3 & ~3
 
 
+def open_socket(room: int | None = None) -> socket.socket:
+    """A netlink socket to netfilter, in the network namespace of the thread, with `room` octets for what is unread.
+
+    Raises:
+        OSError: the kernel has no nfnetlink, or no permission.
+    """
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
+    if room is not None:
+        opened.setsockopt(socket.SOL_SOCKET, 33, room)  # SO_RCVBUFFORCE
+    return opened
+
+
 class Netlink:
     """A netlink socket to netfilter, in the network namespace of the thread that opens it."""
 
@@ -95,8 +106,7 @@ class Netlink:
         Raises:
             OSError: the kernel has no nfnetlink, or no permission.
         """
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 25)  # SO_RCVBUFFORCE
+        self._socket = open_socket(1 << 25)
         self._socket.setsockopt(socket.SOL_SOCKET, 32, 1 << 25)  # SO_SNDBUFFORCE
         self._sequence = 0
 

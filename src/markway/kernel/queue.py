@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Self
 
-from markway.kernel.netlink import ACK, REQUEST, NetlinkError, attribute
+from markway.kernel.netlink import ACK, REQUEST, NetlinkError, attribute, open_socket
 from markway.kernel.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _ATTRIBUTE = struct.Struct("=HH")
 _WORD = struct.Struct("!I")
 _ID, _MARK, _PAYLOAD = 1, 3, 10
 _TO_VERDICT, _TO_MARK = 28, 36
-_IP, _IP6 = socket.AF_INET, socket.AF_INET6
 
 _BIND, _COPY_PACKET, _FAIL_OPEN, _GSO = 1, 2, 1, 4
 _NO_ENOBUFS = 5
@@ -50,8 +49,7 @@ class PacketQueue:
         Raises:
             NetlinkError: EPERM where another process has it, or this one may not.
         """
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE
+        self._socket = open_socket(1 << 22)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, round(PATIENCE * 1e6)))
         self._socket.setsockopt(270, _NO_ENOBUFS, 1)  # SOL_NETLINK: what found no room has gone on already
         self._receiver = Receiver(self._socket, BATCH, _SLOT)

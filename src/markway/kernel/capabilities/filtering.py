@@ -10,7 +10,7 @@ from markway.kernel import netns
 from markway.kernel.capabilities.feature import Feature
 from markway.kernel.capabilities.network import LEFT, NEAR, RIGHT, tcp, udp
 from markway.kernel.capabilities.programs import load_module, need
-from markway.kernel.netlink import CREATE, Message, Netlink, attribute, nested, text
+from markway.kernel.netlink import CREATE, Message, Netlink, attribute, nested, open_socket, text
 from markway.kernel.nflog import Log
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _events(network: Network) -> bool:
     load_module("nf_conntrack_netlink")  # a listener has it loaded too, but does not wait for it
     network.chain("forward", "ct state new accept")
     with netns.enter(network.middle):
-        watcher = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
+        watcher = open_socket()
     with watcher:
         watcher.bind((0, 1))  # NFNLGRP_CONNTRACK_NEW
         watcher.settimeout(0.5)
