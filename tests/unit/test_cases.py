@@ -15,7 +15,7 @@ from markway.balance.slots import LARGEST
 from markway.compiler import compile_config
 from markway.config.load import load_text
 from markway.marks import Registry
-from markway.program.diff import diff, script
+from markway.program.diff import diff, lines
 from markway.program.model import Program
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_case(case: Path, request: pytest.FixtureRequest) -> None:
     config = load_text((case / "markway.toml").read_text(encoding="utf-8"), "markway.toml").config
     program = compile_config(config, Registry()).program
     made = {
-        "program.nft": script(diff(Program(), program)),
+        "program.nft": "\n".join([*lines(diff(Program(), program)), ""]),
         "flows.txt": "".join(f"{line}\n" for line in flows(program)),
     }
     for name, text in made.items():

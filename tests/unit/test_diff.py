@@ -10,7 +10,7 @@ from markway.compiler import compile_config
 from markway.config.load import load_text
 from markway.kernel.table import decode, encode
 from markway.marks import Registry
-from markway.program.diff import diff, lines
+from markway.program.diff import diff, phases
 from markway.program.impact import impacts
 
 if TYPE_CHECKING:
@@ -31,22 +31,22 @@ def two(weights: str = "11", lines: str = "") -> str:
 OTHER = '[service.other]\nlisten = "192.0.2.11:80"\nbackend.z.address = "192.168.1.10:81"\n'
 
 
-def phases(old: Program, new: Program) -> dict[str, list[str]]:
-    return lines(diff(old, new))
+def between(old: Program, new: Program) -> dict[str, list[str]]:
+    return phases(diff(old, new))
 
 
 def test_an_element_that_two_services_ask_for_stays_while_one_does():
     both = compiled(two() + OTHER)
     web = compiled(two(), both.registry)
-    taken = phases(both.program, web.program)["take"]
+    taken = between(both.program, web.program)["take"]
     assert not any("hairpin4" in line for line in taken)
-    gone = phases(both.program, compiled(OTHER, both.registry).program)["take"]
+    gone = between(both.program, compiled(OTHER, both.registry).program)["take"]
     assert any("hairpin4" in line and "192.168.1.11" in line and "192.168.1.10" not in line for line in gone)
 
 
 def test_a_service_that_leaves_takes_all_of_its_own_along():
     both = compiled(two(lines='source-rate = "5/second"') + OTHER)
-    less = phases(both.program, compiled(OTHER, both.registry).program)
+    less = between(both.program, compiled(OTHER, both.registry).program)
     assert "delete chain inet markway service/web/ip" in less["drop"]
     assert "delete set inet markway rate4/web/5-second-5" in less["drop"]
     assert not any("other" in line for phase in less.values() for line in phase if "web" not in line)

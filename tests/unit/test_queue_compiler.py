@@ -12,7 +12,7 @@ from markway.balance.policies import Backend, Connection
 from markway.compiler import Asking, compile_config
 from markway.config.load import load_text
 from markway.marks import Registry
-from markway.program.diff import diff, script
+from markway.program.diff import diff, lines
 from markway.program.model import Program
 
 FILE = """
@@ -39,13 +39,13 @@ def compiled(text: str, asking: Asking = Asking.QUEUE):
     ],
 )
 def test_how_the_kernel_is_asked(asking, line):
-    lines = script(diff(Program(), compiled(FILE, asking).program)).splitlines()
-    assert [one for one in lines if re.search(r"rule inet markway ask ", one)] == ([line] if line else [])
-    assert "add chain inet markway ask" in lines
+    written = lines(diff(Program(), compiled(FILE, asking).program))
+    assert [one for one in written if re.search(r"rule inet markway ask ", one)] == ([line] if line else [])
+    assert "add chain inet markway ask" in written
 
 
 def test_who_asks_nobody_has_no_chain_for_it():
-    text = script(diff(Program(), compiled(PLAIN).program))
+    text = "\n".join(lines(diff(Program(), compiled(PLAIN).program)))
     assert "ask" not in text
     assert "undecided" not in text
 

@@ -23,7 +23,7 @@ def planned(now: Present, changes: Changes, flows: Counter[int]) -> dict[str, An
         "damage": now.damage,
         "services": [asdict(impact) for impact in impacts(changes)],
         "established": {"connections": flows.total(), "touched": touched(changes, flows)},
-        "nft": [line for phase in lines(changes).values() for line in phase] if changes else [],
+        "nft": lines(changes) if changes else [],
     }
 
 

@@ -14,12 +14,10 @@ from markway.api.nouns import Record, backend_record, director_of, known_backend
 from markway.api.plans import applied, planned
 from markway.api.view import brief
 from markway.apply.confirm import confirmed, roll_back
-from markway.apply.transaction import changes_to, present
-from markway.balance.state import Hold, all_weights
-from markway.compiler import compile_config
+from markway.apply.transaction import changes_to, compiled_for, present
+from markway.balance.state import Hold
 from markway.config.load import Loaded, Source, load
 from markway.config.units import parse_timeout
-from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.conntrack import connections_by_mark
 from markway.kernel.netlink import Netlink
 
@@ -215,8 +213,7 @@ def _seconds(given: float | str) -> float:
 
 def _plan(store: Store, loaded: Loaded, states: dict[str, BackendState]) -> Record:
     with Netlink() as netlink:
-        weights = all_weights(loaded.config.services, states)
-        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
+        compiled = compiled_for(store, loaded.config, states)
         now = present(store, netlink)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
         return planned(now, changes_to(now, compiled.program), flows)

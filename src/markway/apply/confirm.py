@@ -8,11 +8,17 @@ import time
 from typing import TYPE_CHECKING
 
 from markway.apply.store import Pending, boot_clock, this_boot
-from markway.apply.transaction import ApplyError, Present, changes_to, empty_program, present, put, states_for
-from markway.balance.state import all_weights
-from markway.compiler import compile_config
+from markway.apply.transaction import (
+    ApplyError,
+    Present,
+    changes_to,
+    compiled_for,
+    empty_program,
+    present,
+    put,
+    states_for,
+)
 from markway.config.load import load
-from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
@@ -141,7 +147,6 @@ def _program(store: Store, now: Present, name: str) -> Program:
     if not name:
         return empty_program()
     config = load(store.config(name)).config
-    weights = all_weights(config.services, states_for(store, config, now))
-    compiled = compile_config(config, store.registry(), weights=weights, asking=asking_for(config))
+    compiled = compiled_for(store, config, states_for(store, config, now))
     store.keep_registry(compiled.registry)
     return compiled.program

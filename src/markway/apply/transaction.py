@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.apply.log import position, program_at
 from markway.apply.observe import Baseline, baseline
-from markway.balance.state import BackendState, unproved
+from markway.balance.state import BackendState, all_weights, unproved
 from markway.compiler import compile_config
 from markway.config.model import Config
 from markway.kernel import nft, rules, table
+from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.netlink import Message, Netlink, NetlinkError
 from markway.marks import Registry
 from markway.program.diff import Changes, diff, lines
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from markway.apply.log import Entry
     from markway.apply.store import Store
+    from markway.balance.state import States
+    from markway.compiler import Compiled
 
 
 class ApplyError(RuntimeError):
@@ -141,6 +144,17 @@ def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendS
     return {**states, **unproved(config, known, states)}
 
 
+def compiled_for(store: Store, config: Config, states: States) -> Compiled:
+    """A configuration compiled for this machine: its kernel, the numbers given so far, its backends' states.
+
+    Raises:
+        MarksError: the mask is too small.
+        NftMissingError: libnftables is not installed.
+    """
+    weights = all_weights(config.services, states)
+    return compile_config(config, store.registry(), weights=weights, asking=asking_for(config))
+
+
 def changes_to(now: Present, program: Program) -> Changes:
     """What must change for a program to be in force; all of it where the present one is unknown."""
     return diff(now.program or Program(), program)
@@ -213,8 +227,7 @@ def _write(netlink: Netlink, now: Present, changes: Changes) -> None:
     elif swift(changes):
         netlink.transaction(list(messages(changes, now.marker)))
     else:
-        text = [line for phase in lines(changes).values() for line in phase]
-        nft.run("\n".join([*text, *table.marker_lines(now.marker, changes.new.id)]))
+        nft.run("\n".join([*lines(changes), *table.marker_lines(now.marker, changes.new.id)]))
     if beyond := list(rules.target_messages((chain for part in changes.parts for chain in part.chains), table.NAME)):
         netlink.transaction(beyond)  # what text cannot say; until it is there, nobody is asked
 
@@ -262,5 +275,4 @@ def _rebuilt(held: table.Structure, changes: Changes, keep: set[str]) -> str:
         *(f"delete {noun} {TABLE} {name}" for name, noun in held.sets.items() if name not in keep),
         *(f"delete chain {TABLE} {name}" for name in held.chains if name not in hooked),
     ]
-    made = [line for phase in lines(changes).values() for line in phase]
-    return "\n".join([*cleared, *made, *table.marker_lines(None, changes.new.id)])
+    return "\n".join([*cleared, *lines(changes), *table.marker_lines(None, changes.new.id)])

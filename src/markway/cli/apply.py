@@ -55,10 +55,7 @@ def apply(
     from markway.apply.confirm import arm, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
-    from markway.apply.transaction import present, put, states_for
-    from markway.balance.state import all_weights
-    from markway.compiler import compile_config
-    from markway.kernel.capabilities.asking import asking_for
+    from markway.apply.transaction import compiled_for, present, put, states_for
     from markway.kernel.netlink import Netlink
 
     begun = time.monotonic()
@@ -73,8 +70,7 @@ def apply(
         settle(store, netlink)
         now = present(store, netlink)
         refuse_if_awaited(store, now)
-        weights = all_weights(loaded.config.services, states_for(store, loaded.config, now))
-        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
+        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now))
         digest = store.keep_config(loaded.sources)
         if now.damage:
             _say(f"{now.damage}: writing the table anew")

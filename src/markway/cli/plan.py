@@ -40,10 +40,7 @@ def plan(
     from markway.api.plans import planned
     from markway.apply.place import state_folder
     from markway.apply.store import Store
-    from markway.apply.transaction import changes_to, present, states_for
-    from markway.balance.state import all_weights
-    from markway.compiler import compile_config
-    from markway.kernel.capabilities.asking import asking_for
+    from markway.apply.transaction import changes_to, compiled_for, present, states_for
     from markway.kernel.conntrack import connections_by_mark
     from markway.kernel.netlink import Netlink
 
@@ -52,8 +49,7 @@ def plan(
     store = Store(state_folder())
     with told(), Netlink() as netlink:
         now = present(store, netlink)
-        weights = all_weights(loaded.config.services, states_for(store, loaded.config, now))
-        compiled = compile_config(loaded.config, store.registry(), weights=weights, asking=asking_for(loaded.config))
+        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now))
         changes = changes_to(now, compiled.program)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
     if as_json:
@@ -91,10 +87,9 @@ def _part(changes: Changes, part: Change, *, full: bool) -> Iterator[str]:
         share = " and ".join(f"{share:.1%} of new connections" for share in sorted({*backend.shares.values()}))
         where = ", ".join(backend.endpoints)
         yield f"#   {backend.name}: mark 0x{backend.mark:08x}, {where}, {share or 'no new connection'}"
-    for phase in lines(Part(changes.old, changes.new, (part,))).values():
-        for line in phase:
-            if not line.startswith("add table"):
-                yield line if full else _folded(line)
+    for line in lines(Part(changes.old, changes.new, (part,))):
+        if not line.startswith("add table"):
+            yield line if full else _folded(line)
     yield ""
 
 

@@ -14,14 +14,13 @@ from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle,
 from markway.apply.log import program_at
 from markway.apply.observe import packets
 from markway.apply.store import BusyError
-from markway.apply.transaction import ApplyError, present, put, verified_before
+from markway.apply.transaction import ApplyError, compiled_for, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
 from markway.config.load import load
 from markway.config.model import Config
 from markway.director.silence import Passed
 from markway.kernel import table
-from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.conntrack import connections_by_mark, forget
 from markway.kernel.netlink import Netlink
 from markway.marks import Registry
@@ -89,9 +88,7 @@ class Enforcer:
             self.compiled = compile_config(Config(), self._store.registry())
             return None
         config = load(self._store.config(self._now.config)).config
-        states = self._store.states()
-        weights = all_weights(config.services, states)
-        self.compiled = compile_config(config, self._store.registry(), weights=weights, asking=asking_for(config))
+        self.compiled = compiled_for(self._store, config, self._store.states())
         return config
 
     @property
@@ -128,9 +125,7 @@ class Enforcer:
             self._now = present(self._store, self._netlink)
             refuse_if_awaited(self._store, self._now)
             digest = self._store.keep_config(loaded.sources)
-            config = loaded.config
-            weights = all_weights(config.services, states)
-            compiled = compile_config(config, self._store.registry(), weights=weights, asking=asking_for(config))
+            compiled = compiled_for(self._store, loaded.config, states)
             if confirm is not None and undoable(self._now, compiled.program, digest):
                 await_confirmation(self._store, compiled.program, digest, confirm)
             try:

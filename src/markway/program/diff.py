@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 from markway.program.model import TABLE, Fragment, Program
@@ -145,16 +144,16 @@ def _unclaimed(elements: dict[str, dict[str, str]], new: Program, sets: Mapping[
     return found
 
 
-def script(changes: Changes) -> str:
-    """The changes as one nft(8) batch, which the kernel takes whole or not at all.
+def lines(changes: Changes) -> list[str]:
+    """The changes as the lines of one nft(8) batch, which the kernel takes whole or not at all.
 
     The order is what the kernel's checks want: what is referred to comes before what refers,
     and goes after it.
     """
-    return "".join(f"{line}\n" for line in chain.from_iterable(lines(changes).values()))
+    return [line for phase in phases(changes).values() for line in phase]
 
 
-def lines(changes: Changes) -> dict[str, list[str]]:
+def phases(changes: Changes) -> dict[str, list[str]]:
     """The batch in order, by phase; each phase's lines in nft syntax."""
     parts = changes.parts
     flushed = [item for part in parts for item in (*part.chains, *part.old_chains) if item not in part.new_chains]
