@@ -280,4 +280,4 @@ class Config:
     services: tuple[Service, ...] = ()
     mask: int = field(default=DEFAULT_MASK)
     api: Api | None = None
-    shaping: Shaping = Shaping()
+    shaping: Shaping = field(default_factory=Shaping)
