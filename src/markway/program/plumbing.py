@@ -24,6 +24,15 @@ HANDLES = range(0x4D50, 0x4D60)
 REDIRECT = 0x4D57
 """The preference of the filter that sends what arrives to a device of ours."""
 
+ESTIMATOR = "est 1sec 2sec"
+"""Has the kernel measure a rate each second, the last one worth half (tc(8), net/core/gen_estimator.c).
+
+It stays when what it measures is changed in place.
+"""
+
+_HTB = "4d57:"
+"""The handle of htb, of `HANDLES`; its classes are measured, so what is below them need not be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -110,7 +119,8 @@ class Qdisc:
         """The commands that make it in the place of whatever the kernel had there by itself."""
         if self.parent == "ingress":
             return (f"qdisc add {self._place}",)
-        return (f"qdisc replace {self._place} {self.kind} {self.options}".rstrip(),)
+        measured = "" if self.parent.startswith(_HTB) else f"{ESTIMATOR} "
+        return (f"qdisc replace {self._place} {measured}{self.kind} {self.options}".rstrip(),)
 
     def change(self) -> tuple[str, ...] | None:
         """The commands that make the old one like it in place; of another kind, the queue begins anew."""
@@ -156,7 +166,8 @@ class Class:
 
     def add(self) -> tuple[str, ...]:
         """The commands that make it."""
-        return (f"class add dev {self.device} parent {self.parent} classid {self.classid} htb {self.options}",)
+        place = f"dev {self.device} parent {self.parent} classid {self.classid}"
+        return (f"class add {place} {ESTIMATOR} htb {self.options}",)
 
     def change(self) -> tuple[str, ...] | None:
         """The commands that make the old one like it in place; its queue and its filters stay."""
