@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from markway.apply.confirm import awaited
 from markway.apply.observe import observe
+from markway.apply.observe_shapes import observe_shapes
 from markway.apply.transaction import present
 from markway.config.load import load
 from markway.config.problems import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from markway.apply.observe import ServiceSeen
+    from markway.apply.observe_shapes import ShapeSeen
     from markway.apply.store import Pending, Store
     from markway.apply.transaction import Present
     from markway.balance.state import BackendState
@@ -43,6 +45,7 @@ class Look:
     config: Config | None
     states: Mapping[str, BackendState]
     live: Live | None = None
+    shapes: Sequence[ShapeSeen] = ()
 
 
 def look(store: Store, netlink: Netlink) -> Look:
@@ -59,9 +62,12 @@ def look(store: Store, netlink: Netlink) -> Look:
             config = load(store.config(now.config)).config
         except ConfigError:
             config = None  # of another version; what the kernel does can be told all the same
-    return Look(now, counted(store, netlink, now), awaited(store, now), config, store.states())
+    services, shapes = counted(store, netlink, now)
+    return Look(now, services, awaited(store, now), config, store.states(), shapes=shapes)
 
 
-def counted(store: Store, netlink: Netlink, now: Present) -> list[ServiceSeen]:
-    """What the kernel counted for every service of the program in force; nothing where none is."""
-    return observe(netlink, now.program, store.baseline()) if now.program else []
+def counted(store: Store, netlink: Netlink, now: Present) -> tuple[list[ServiceSeen], list[ShapeSeen]]:
+    """What the kernel counted for every service and shape of the program in force; nothing where none is."""
+    if now.program is None:
+        return [], []
+    return observe(netlink, now.program, store.baseline()), observe_shapes(now.program)

@@ -43,4 +43,5 @@ class Looking:
         with Netlink() as netlink:
             if known is None or known.program is None or table.program_id(netlink) != known.marker:
                 known = present(store, netlink)
-            return Look(known, counted(store, netlink, known), awaited(store, known), config, {}, live)
+            services, shapes = counted(store, netlink, known)
+            return Look(known, services, awaited(store, known), config, {}, live, shapes)

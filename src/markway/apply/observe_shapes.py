@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Standing(StrEnum):
-    """How a shape is there: `absent` with its device, `lost` if the device has another discipline than ours."""
+    """How a shape is there: `absent` with its device, `lost` if no discipline of ours is where it acts."""
 
     UP = "up"
     ABSENT = "absent"
@@ -52,10 +52,12 @@ def observe_shapes(program: Program) -> list[ShapeSeen]:
     shapes = program.shapes
     if not shapes:
         return []
-    indexes = {shape.acts_on: _index(shape.acts_on) for shape in shapes}
+    indexes = {name: _index(name) for shape in shapes for name in (shape.device, shape.acts_on)}
     with Rtnetlink() as netlink:
-        found = trees(netlink, {index for index in indexes.values() if index})
-    return [_shape(shape, found.get(indexes[shape.acts_on])) for shape in shapes]
+        found = trees(netlink, {indexes[shape.acts_on] for shape in shapes} - {0})
+    return [
+        _shape(shape, found.get(indexes[shape.acts_on], Tree()), there=bool(indexes[shape.device])) for shape in shapes
+    ]
 
 
 def _index(device: str) -> int:
@@ -65,18 +67,18 @@ def _index(device: str) -> int:
         return 0
 
 
-def _shape(entry: ShapeEntry, tree: Tree | None) -> ShapeSeen:
-    ours = tree is not None and tree.handle >> 16 in HANDLES
-    found = tree if tree is not None and ours else Tree()
-    standing = Standing.ABSENT if tree is None else Standing.UP if ours else Standing.LOST
+def _shape(entry: ShapeEntry, found: Tree, *, there: bool) -> ShapeSeen:
+    ours = found.handle >> 16 in HANDLES
+    tree = found if ours else Tree()
+    standing = Standing.UP if ours and there else Standing.LOST if there else Standing.ABSENT
     below: dict[str, list[ClassEntry]] = {}
     for one in entry.classes:
         below.setdefault(one.parent, []).append(one)
     counted: dict[str, Counters] = {}
     for one in below.get("", ()):
-        _count(one, below, found, counted)
+        _count(one, below, tree, counted)
     classes = tuple(ClassSeen(one, counted.get(one.name, NOTHING)) for one in entry.classes)
-    return ShapeSeen(entry, standing, found.root, classes)
+    return ShapeSeen(entry, standing, tree.root, classes)
 
 
 def _count(entry: ClassEntry, below: Mapping[str, list[ClassEntry]], tree: Tree, counted: dict[str, Counters]) -> None:
