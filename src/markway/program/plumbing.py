@@ -218,8 +218,12 @@ class Filter:
         return None if self.kind == "u32" else (f"filter replace {self._place} {self.kind} {self.options}",)
 
     def delete(self) -> tuple[str, ...]:
-        """The commands that remove it."""
+        """The commands that remove it; the handle of u32 has to be completed by its hash table (`kernel.tc`)."""
         return (f"filter del {self._place} {self.kind}",)
+
+    def sweep(self) -> str:
+        """The command that removes all filters of its preference and protocol."""
+        return f"filter del dev {self.device} parent {self.parent} protocol {self.protocol} pref {self.preference}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +239,9 @@ class Route:
     @property
     def key(self) -> str:
         """Names the object."""
-        return f"route {self.to} {self.table} {self.options}"
+        words = self.options.split()
+        metric = words[words.index("metric") + 1] if "metric" in words else "0"
+        return f"route {self.to} {self.table} {metric}"
 
     @property
     def _place(self) -> str:
@@ -246,8 +252,8 @@ class Route:
         return (f"route add {self._place}",)
 
     def change(self) -> tuple[str, ...] | None:
-        """None: another route, not another state of this one."""
-        return None
+        """The commands that put it in the place of the old one, whose way or realm was another."""
+        return (f"route replace {self._place}",)
 
     def delete(self) -> tuple[str, ...]:
         """The commands that remove it."""
