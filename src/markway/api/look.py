@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from markway.apply.confirm import awaited
 from markway.apply.observe import observe
-from markway.apply.observe_shapes import observe_shapes
+from markway.apply.observe_shapes import observe_marks, observe_shapes
 from markway.apply.transaction import present
 from markway.config.load import load
 from markway.config.problems import ConfigError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from markway.apply.observe import ServiceSeen
-    from markway.apply.observe_shapes import ShapeSeen
+    from markway.apply.observe_shapes import MarkSeen, ShapeSeen
     from markway.apply.store import Pending, Store
     from markway.apply.transaction import Present
     from markway.balance.state import BackendState
@@ -46,6 +46,7 @@ class Look:
     states: Mapping[str, BackendState]
     live: Live | None = None
     shapes: Sequence[ShapeSeen] = ()
+    marks: Sequence[MarkSeen] = ()
 
 
 def look(store: Store, netlink: Netlink) -> Look:
@@ -62,12 +63,24 @@ def look(store: Store, netlink: Netlink) -> Look:
             config = load(store.config(now.config)).config
         except ConfigError:
             config = None  # of another version; what the kernel does can be told all the same
-    services, shapes = counted(store, netlink, now)
-    return Look(now, services, awaited(store, now), config, store.states(), shapes=shapes)
+    counts = counted(store, netlink, now)
+    return Look(now, pending=awaited(store, now), config=config, states=store.states(), **counts)
 
 
-def counted(store: Store, netlink: Netlink, now: Present) -> tuple[list[ServiceSeen], list[ShapeSeen]]:
-    """What the kernel counted for every service and shape of the program in force; nothing where none is."""
+class Counted(TypedDict):
+    """What the kernel counted for every service, shape and marking rule of the program in force."""
+
+    services: list[ServiceSeen]
+    shapes: list[ShapeSeen]
+    marks: list[MarkSeen]
+
+
+def counted(store: Store, netlink: Netlink, now: Present) -> Counted:
+    """All of it; nothing where none is in force."""
     if now.program is None:
-        return [], []
-    return observe(netlink, now.program, store.baseline()), observe_shapes(now.program)
+        return Counted(services=[], shapes=[], marks=[])
+    return Counted(
+        services=observe(netlink, now.program, store.baseline()),
+        shapes=observe_shapes(now.program),
+        marks=observe_marks(netlink, now.program),
+    )

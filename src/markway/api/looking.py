@@ -43,5 +43,5 @@ class Looking:
         with Netlink() as netlink:
             if known is None or known.program is None or table.program_id(netlink) != known.marker:
                 known = present(store, netlink)
-            services, shapes = counted(store, netlink, known)
-            return Look(known, services, awaited(store, known), config, {}, live, shapes)
+            counts = counted(store, netlink, known)
+            return Look(known, pending=awaited(store, known), config=config, states={}, live=live, **counts)

@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from markway.api.metrics import exposition
 from markway.api.problems import unknown
-from markway.api.view import drains, services, shapes, status
+from markway.api.view import drains, marks, services, shapes, status
 from markway.config.reference import json_schema
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ router = APIRouter(tags=["nouns"])
 Record = dict[str, Any]
 
 
-@router.get("/status", summary="Everything: the program in force, services, backends, shapes")
+@router.get("/status", summary="Everything: the program in force, services, backends, shapes, marks")
 async def get_status(request: Request) -> Record:
     """What `markway status --json` prints."""
     return status(await _look(request))
@@ -63,6 +63,12 @@ async def get_shape(request: Request, shape: str) -> Record:
     if shape not in found:
         raise unknown("shape", shape, found)
     return found[shape]
+
+
+@router.get("/marks", summary="Every marking rule, and how many packets it marked")
+async def get_marks(request: Request) -> list[Record]:
+    """The marking rules of the status."""
+    return list(marks(await _look(request)))
 
 
 @router.get("/drains", summary="Backends that are emptied, and what is left of their connections")

@@ -1,4 +1,4 @@
-"""Figures of shapes and their classes for Prometheus."""
+"""Figures of shapes, their classes and marking rules for Prometheus."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ def shape_metrics(shapes: Sequence[Record]) -> Iterator[Metric]:
     yield from _figures("shape", ("shape",), [((shape["name"],), shape) for shape in shapes])
     classes = [((shape["name"], one["name"]), one) for shape in shapes for one in shape["classes"]]
     yield from _figures("class", ("shape", "class"), classes)
+
+
+def mark_metrics(marks: Sequence[Record]) -> Iterator[Metric]:
+    """What each marking rule has marked; none where there are none."""
+    for key in ("packets", "bytes") if marks else ():
+        metric = CounterMetricFamily(f"markway_mark_{key}", f"{key.capitalize()} that a rule marked.", labels=("mark",))
+        for mark in marks:
+            metric.add_metric((mark["name"],), mark[key])
+        yield metric
 
 
 def _figures(what: str, labels: Sequence[str], records: Iterable[tuple[tuple[str, ...], Record]]) -> Iterator[Metric]:

@@ -43,6 +43,7 @@ def status(look: Look) -> Record:
         "confirm_within": look.pending and round(look.pending.left, 1),
         "services": list(services(look)),
         "shapes": list(shapes(look)),
+        "marks": list(marks(look)),
     }
 
 
@@ -62,6 +63,13 @@ def shapes(look: Look) -> Iterator[Record]:
             **_counted(seen.counted),
             "classes": [{**_asked(one.entry), **one.counted._asdict()} for one in seen.classes],
         }
+
+
+def marks(look: Look) -> Iterator[Record]:
+    """Every marking rule, in the order in which they are tried, with the packets that it marked."""
+    for entry, counted in look.marks:
+        sets = {"class": entry.class_ or None, "uplink": entry.uplink or None}
+        yield {"name": entry.name, **sets, "on": entry.on, "packets": counted.packets, "bytes": counted.octets}
 
 
 def _asked(entry: ShapeEntry | ClassEntry) -> Record:

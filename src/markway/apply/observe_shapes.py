@@ -1,4 +1,4 @@
-"""What the kernel counted in the trees of shapes, beside what the program asked for."""
+"""What the kernel counted in the trees of shapes and at marking rules, beside what the program asked for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.kernel.rtnetlink import Rtnetlink
+from markway.kernel.table import Count, read_counters
 from markway.kernel.tc_stats import NOTHING, Counters, Tree, trees
 from markway.program.plumbing import HANDLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from markway.program.model import ClassEntry, Program, ShapeEntry
+    from markway.kernel.netlink import Netlink
+    from markway.program.model import ClassEntry, MarkEntry, Program, ShapeEntry
 
 
 class Standing(StrEnum):
@@ -41,6 +43,23 @@ class ShapeSeen(NamedTuple):
     standing: Standing
     counted: Counters
     classes: tuple[ClassSeen, ...]
+
+
+class MarkSeen(NamedTuple):
+    """One marking rule, and the packets that it marked."""
+
+    entry: MarkEntry
+    counted: Count
+
+
+def observe_marks(netlink: Netlink, program: Program) -> list[MarkSeen]:
+    """Read the counters of all marking rules of a program that is in force.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    found = read_counters(netlink) if program.marks else {}
+    return [MarkSeen(entry, found.get(entry.counter, Count(0, 0))) for entry in program.marks]
 
 
 def observe_shapes(program: Program) -> list[ShapeSeen]:

@@ -1,4 +1,4 @@
-"""Shapes as `markway status` and `markway top` show them. Pure: a status in, lines out."""
+"""Shapes and marking rules as `markway status` and `markway top` show them. Pure: a status in, lines out."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ LIVE = Columns(
     ("CLASS", "ASKED AND GOT", "NOW", "RATE", "CEIL", "PACKETS/S", "BACKLOG", "DROPPED", "BORROWED"),
     left=frozenset({"CLASS", "ASKED AND GOT"}),
     dropped=("BORROWED", "PACKETS/S", "DROPPED", "BACKLOG", "CEIL", "ASKED AND GOT", "RATE"),
+)
+MARKS = Columns(
+    ("MARK", "CLASS", "UPLINK", "ON", "PACKETS", "BYTES"),
+    left=frozenset({"MARK", "CLASS", "UPLINK", "ON"}),
+    dropped=("ON", "BYTES"),
+    optional=frozenset({"CLASS", "UPLINK"}),
 )
 _BAR = 20
 _NO_RATE = Rate()
@@ -82,6 +88,23 @@ def live(shapes: Iterable[Record], rates: Mapping[str, Rate], sort: str) -> Iter
         yield _shape_row(shape, rates)
         for depth, one in _tree(shape["classes"], _key(shape, rates, sort)):
             yield _live_row(depth, one, rates.get(f"{shape['name']}:{one['name']}", _NO_RATE))
+
+
+def mark_rows(marks: Iterable[Record]) -> list[Row]:
+    """A row for each marking rule."""
+    return [
+        Row(
+            {
+                "MARK": Text(mark["name"]),
+                "CLASS": Text(mark["class"] or "-"),
+                "UPLINK": Text(mark["uplink"] or "-"),
+                "ON": Text(" ".join(mark["on"])),
+                "PACKETS": Text(f"{mark['packets']:,}"),
+                "BYTES": Text(octets(mark["bytes"])),
+            }
+        )
+        for mark in marks
+    ]
 
 
 def head(shapes: Sequence[Record], rates: Mapping[str, Rate]) -> str:

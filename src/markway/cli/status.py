@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from markway.cli.columns import Columns, Row
+
 Record = dict[str, Any]
 
 _WHOLE = 0.995
@@ -101,6 +103,7 @@ def _show(record: Record, *, full: bool) -> None:
         _show_service(service)
     for shape in shapes:
         _show_shape(shape, full=full)
+    _show_marks(record["marks"])
 
 
 def _at(seconds: float) -> str:
@@ -124,8 +127,6 @@ def _console() -> Console:
 
 
 def _show_shape(shape: Record, *, full: bool) -> None:
-    from rich.text import Text
-
     from markway.cli.shapes import COLUMNS, about, table, trouble, whole
 
     print(f"\n{shape['name']}  {about(shape)}")
@@ -135,12 +136,26 @@ def _show_shape(shape: Record, *, full: bool) -> None:
     rows, left_out = table(shape) if not full else table(shape, None)
     if not rows:
         return
-    console = _console()
-    fitted = COLUMNS.fit(rows, console.width - len(_INDENT))
-    for line in (fitted.header(), *map(fitted.line, rows)):
-        console.print(Text(_INDENT).append(line), no_wrap=True, soft_wrap=True)
+    _print_rows(COLUMNS, rows)
     if left_out:
         print(f"  and {left_out:,} quieter ones: markway status --full")
+
+
+def _show_marks(marks: list[Record]) -> None:
+    if marks:
+        from markway.cli.shapes import MARKS, mark_rows
+
+        print("\nmarks")
+        _print_rows(MARKS, mark_rows(marks))
+
+
+def _print_rows(columns: Columns, rows: list[Row]) -> None:
+    from rich.text import Text
+
+    console = _console()
+    fitted = columns.fit(rows, console.width - len(_INDENT))
+    for line in (fitted.header(), *map(fitted.line, rows)):
+        console.print(Text(_INDENT).append(line), no_wrap=True, soft_wrap=True)
 
 
 def _table(service: Record) -> Table:
