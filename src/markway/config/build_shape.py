@@ -11,8 +11,8 @@ from markway.config.build_shape_filters import filters_of
 from markway.config.disciplines import CLASSFUL, discipline_of, with_rate
 from markway.config.kinds import at
 from markway.config.packets import parse_device
-from markway.config.presets import DEFAULT, preset_classes
-from markway.config.problems import Place, quote
+from markway.config.presets import with_preset
+from markway.config.problems import Place, quote, show
 from markway.config.rates import parse_bandwidth, parse_size
 from markway.config.shaping import Direction, Discipline, Shape, ShapeClass, Shaping
 from markway.config.values import check_name, parse_each, value_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from markway.config.values import T
 
 _SLOW = 8000
-_ONLY = "all"
-"""The class of a shape that has a rate and no classes."""
 
 
 def shaping_of(files: Sequence[tuple[int, File]], backends: Mapping[str, frozenset[str]], report: Report) -> Shaping:
@@ -68,11 +66,10 @@ def _shape(place: Place, table: ShapeTable, scope: Scope) -> Shape:
         report.missing(place, "device", "nothing says whose traffic is shaped", 'for example device = "eth0"')
     device = read("device", table.device, parse_device, "")
     rate = read("rate", table.rate, parse_bandwidth, 0)
-    root = discipline_of(at(place, "discipline"), table.discipline, Discipline("htb"), report)
-    root, rate = _rated(place, table, root, rate, report)
     if table.preset is not None:
-        whole = preset_classes(table.preset, rate, table.classes)
-        table = table.model_copy(update={"classes": whole, "default": table.default or DEFAULT[table.preset]})
+        table = with_preset(table, rate)
+    burst = read("burst", table.burst, parse_size, None)
+    root, rate = _root(place, table, rate, burst, report)
     leaf = discipline_of(at(place, "leaf"), table.leaf, Discipline("fq_codel"), report)
     classes, default = _classes(place, table, root, rate, scope)
     return Shape(
@@ -81,13 +78,13 @@ def _shape(place: Place, table: ShapeTable, scope: Scope) -> Shape:
         direction=Direction(table.direction),
         inside=_inside(place, table, device, report),
         rate=rate,
-        burst=read("burst", table.burst, parse_size, None),
+        burst=burst,
         overhead=table.overhead,
         root=root,
         leaf=leaf,
         default=default,
         classes=classes,
-        filters=filters_of(at(place, "filter"), table.filter, classes, scope),
+        filters=filters_of(at(place, "filter"), table.filter, classes, scope) if root.kind in CLASSFUL else (),
         strict=table.strict,
         optional=table.optional,
         preset=table.preset or "",
@@ -95,30 +92,26 @@ def _shape(place: Place, table: ShapeTable, scope: Scope) -> Shape:
     )  # fmt: skip
 
 
-def _rated(place: Place, table: ShapeTable, root: Discipline, rate: int, report: Report) -> tuple[Discipline, int]:
-    """The root with its shape's rate, and that rate; who keeps to none, and lacks one, is reported."""
-    where = at(place, "rate")
+def _root(place: Place, table: ShapeTable, rate: int, burst: int | None, report: Report) -> tuple[Discipline, int]:
+    """The root with its shape's rate, and that rate; who keeps to one, and has none, is reported."""
+    root = discipline_of(at(place, "discipline"), table.discipline, Discipline("htb"), report)
     own = next((int(value.removesuffix("bit")) for word, value in root.options if word in {"rate", "bandwidth"}), 0)
     if own and rate and own != rate:
         report.error(at(place, "discipline"), "it has another rate than the shape", "say it once, as the shape's rate")
     rate = rate or own
     if not rate and root.kind in {"htb", "tbf"}:
-        report.missing(
-            place,
-            "rate",
-            f"nothing says how fast it is, and {root.kind} keeps to a rate",
-            'for example rate = "1024kbit"',
-        )
-    if rate and root.kind not in {"htb", "tbf", "cake", "prio"}:
-        hint = f'write discipline = "htb" and leaf = {quote(root.kind)}'
-        report.error(where, f"{root.kind} keeps to no rate", hint)
+        what = f"nothing says how fast it is, and {root.kind} keeps to a rate"
+        report.missing(place, "rate", what, 'for example rate = "1024kbit"')
     if isinstance(table.rate, int) and 0 < rate < _SLOW:
-        report.warning(where, f"{rate} bits per second: a packet takes seconds", f'did you mean "{rate}kbit"?')
-    if table.overhead and root.kind not in {"htb", "tbf", "cake"}:
-        report.error(at(place, "overhead"), f"{root.kind} keeps to no rate that it could count in", "leave it out")
-    if table.burst is not None and root.kind != "htb":
-        report.error(at(place, "burst"), f"{root.kind} has no class whose burst it is", "leave it out")
-    return with_rate(root, rate, table.overhead), rate
+        what = f"{rate} bits per second: a packet takes seconds"
+        report.warning(at(place, "rate"), what, f'did you mean "{rate}kbit"?')
+    if table.preset is not None and root.kind != "htb":
+        report.error(at(place, "preset"), f"its classes have rates, and {root.kind} has none", "leave out discipline")
+        root = Discipline("htb")
+    for key, given in (("burst", burst if table.preset is None else None), ("overhead", table.overhead)):
+        if given and not rate and not report.doubtful(place, "rate"):
+            report.error(at(place, key), "without a rate it means nothing", 'for example rate = "1024kbit"')
+    return with_rate(root, rate, burst, table.overhead), rate
 
 
 def _classes(
@@ -129,14 +122,11 @@ def _classes(
     if root.kind not in CLASSFUL:
         for key, given in (("class", table.classes), ("filter", table.filter), ("default", table.default)):
             if given:
-                hint = 'leave out discipline for "htb", which has'
-                report.error(at(place, key), f"{root.kind} has no classes", hint)
-                return (), ""
+                report.error(at(place, key), f"{root.kind} has no classes", 'leave out discipline for "htb", which has')
         return (), ""
-    if not table.classes and not report.doubtful(place, "class"):
-        if root.kind == "htb":  # all of it is one class
-            return (ShapeClass(_ONLY, rate=rate, origin=place.path),), _ONLY
-        report.error(place, f"{root.kind} has no classes to choose from", "write [shape.NAME.class.NAME]")
+    if root.kind == "prio" and not table.classes and not report.doubtful(place, "class"):
+        hint = f"write [{show(place.path)}.class.NAME], one for each band"
+        report.error(place, "prio has no classes to choose from", hint)
     return classes_of(place, table, root, rate, scope)
 
 

@@ -49,7 +49,7 @@ def _filter(
     report = scope.report
     if table.target is None:
         report.missing(where, "class", "nothing says which class gets what it finds", 'for example class = "web"')
-    elif classes:
+    else:
         leaf_named(at(where, "class"), table.target, classes, report)
     kind = kind_of(where, table, FilterKind, report)
     if kind is None:

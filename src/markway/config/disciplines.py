@@ -158,14 +158,14 @@ def _bucket(
     return found
 
 
-def with_rate(discipline: Discipline, rate: int, overhead: int = 0) -> Discipline:
-    """The discipline with the rate that its shape keeps to, where the kind keeps to one."""
+def with_rate(discipline: Discipline, rate: int, burst: int | None = None, overhead: int = 0) -> Discipline:
+    """The discipline with what its shape says of the rate, where the kind keeps to one."""
     known = dict(discipline.options)
     more = {"tbf": {"rate": f"{rate}bit"}, "cake": {"bandwidth": f"{rate}bit"} if rate else {}}.get(discipline.kind, {})
     if overhead and discipline.kind in {"tbf", "cake"}:
         more["overhead"] = str(overhead)
     options = more | known
     if discipline.kind == "tbf":
-        burst = max(_LEAST_BURST, int(rate * _TBF_BURST / 8))
-        options = {"rate": options["rate"], "burst": options.get("burst", str(burst))} | options
+        usual = max(_LEAST_BURST, int(rate * _TBF_BURST / 8))
+        options = {"rate": options["rate"], "burst": options.get("burst", str(burst or usual))} | options
     return Discipline(discipline.kind, tuple(options.items()), discipline.strict)

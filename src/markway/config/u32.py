@@ -12,16 +12,23 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.config.addresses import parse_network
-from markway.config.packets import PROTOCOLS
+from markway.config.packets import PROTOCOLS, WITH_PORTS
 from markway.config.problems import WrongValue, did_you_mean, listed, quote
 from markway.config.shaping import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
-ANY = frozenset(range(256))
-_PORTS = frozenset({TCP, UDP, 33, 132, 136})  # and DCCP, SCTP, UDP-Lite
+_IPV4, _IPV6 = 4, 6
+_FAMILY = {"ip": _IPV4, "ip6": _IPV6}
+_WORD = {family: word for word, family in _FAMILY.items()}
+_FAMILY_OF = {"ip": _IPV4, "ipv6": _IPV6}  # of tc's protocols
+_TCP, _UDP, _ICMP, _ICMPV6 = (PROTOCOLS[name] for name in ("tcp", "udp", "icmp", "icmpv6"))
+_ANY = frozenset(range(256))
+_PORTED = frozenset(PROTOCOLS[name] for name in WITH_PORTS)
+_EITHER_ICMP = frozenset({_ICMP, _ICMPV6})
+_USUAL = {_IPV4: {_TCP, _UDP, _ICMP}, _IPV6: {_TCP, _UDP, _ICMPV6}}
+_BYTE = 0xFF
 _BITS = {"u8": 8, "u16": 16, "u32": 32}
 _LOWEST, _HIGHEST = -16, 65_532
 """Offsets: the header of Ethernet is before that of IP."""
@@ -45,8 +52,8 @@ _FLAGS = {"fin": 0x01, "syn": 0x02, "rst": 0x04, "psh": 0x08, "ack": 0x10, "urg"
 _ADDRESSES = {"ip": {"src": 12, "dst": 16}, "ip6": {"src": 8, "dst": 24}}
 _EVERYBODY = {"any", "all", "default"}
 _NEEDS = {
-    "sport": _PORTS, "dport": _PORTS, "icmp_type": frozenset({ICMP, ICMPV6}), "icmp_code": frozenset({ICMP, ICMPV6}),
-    "tcp": frozenset({TCP}), "udp": frozenset({UDP}), "icmp": frozenset({ICMP, ICMPV6}),
+    "sport": _PORTED, "dport": _PORTED, "icmp_type": _EITHER_ICMP, "icmp_code": _EITHER_ICMP,
+    "tcp": frozenset({_TCP}), "udp": frozenset({_UDP}), "icmp": _EITHER_ICMP,
 }  # fmt: skip
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,18}")
 _HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]{1,16}")
@@ -105,7 +112,7 @@ def _pattern(text: str, kind: str, rest: list[str]) -> Selector:
     words, place = (rest[: rest.index("at")], rest[rest.index("at") + 1 :]) if "at" in rest else (rest, ["0"])
     value, mask = _value_and_mask(text, words, bits)
     offset, base = _offset(text, "".join(place), bits // 8)
-    return Selector((Key(bits // 8, value, mask, offset, base),), needs=ANY if base == "next" else frozenset())
+    return Selector((Key(bits // 8, value, mask, offset, base),), needs=_ANY if base == "next" else frozenset())
 
 
 def _offset(text: str, place: str, width: int) -> tuple[int, str]:
@@ -121,19 +128,21 @@ def _offset(text: str, place: str, width: int) -> tuple[int, str]:
         raise WrongValue(f"{quote(text)}: there is nothing at {offset}", f"{lowest} to {_HIGHEST}")
     if offset % width:
         what = f"{quote(text)}: {width} bytes begin at a multiple of {width}, and {offset} is none"
-        raise WrongValue(what, f"use {'two' if width == 2 else 'smaller'} selectors, such as u8 … at {offset}")  # noqa: PLR2004
+        raise WrongValue(what, f"use smaller selectors, such as u8 … at {offset}")
     return offset, base
 
 
 def _address(text: str, kind: str, rest: list[str]) -> Selector:
-    family, first = (4, _ADDRESSES[kind][rest[0]]) if kind == "ip" else (6, _ADDRESSES[kind][rest[0]])
-    if len(rest) != 2:  # noqa: PLR2004 - the field and its value
-        raise WrongValue(f"{quote(text)}: one address or network follows {rest[0]}", f"for example {_example(kind)}")
-    if rest[1] in _EVERYBODY:
+    family, first = _FAMILY[kind], _ADDRESSES[kind][rest[0]]
+    field, *networks = rest
+    if len(networks) != 1:
+        example = "10.0.0.0/8" if family == _IPV4 else "2001:db8::/32"
+        raise WrongValue(f"{quote(text)}: one address or network follows {field}", f"for example {quote(example)}")
+    if networks[0] in _EVERYBODY:
         return Selector((Key(4, 0, 0, first),), family)
-    network = parse_network(rest[1])
+    network = parse_network(networks[0])
     if network.version != family:
-        raise WrongValue(f"{network} is IPv{network.version}", f"write {'ip' if network.version == 4 else 'ip6'}")  # noqa: PLR2004
+        raise WrongValue(f"{network} is IPv{network.version}", f"write {_WORD[network.version]}")
     words = 1 if isinstance(network, IPv4Network) else 4
     number, mask = int(network.network_address), int(network.netmask)
     parts = [((words - 1 - word) * 32, first + 4 * word) for word in range(words)]
@@ -142,7 +151,7 @@ def _address(text: str, kind: str, rest: list[str]) -> Selector:
 
 
 def _field(text: str, kind: str, rest: list[str]) -> Selector:
-    family = {"ip": 4, "ip6": 6}.get(kind, 0)
+    family = _FAMILY.get(kind, 0)
     name = rest[0] if rest else ""
     if kind == "ip" and name in _FRAGMENTS and len(rest) == 1:
         return Selector((Key(2, *_FRAGMENTS[name], 6),), family)
@@ -166,18 +175,15 @@ def _field(text: str, kind: str, rest: list[str]) -> Selector:
     return Selector((Key(width, value, mask, offset, "ip" if family else "next"),), family, needs)
 
 
-def _example(kind: str) -> str:
-    return '"ip dst 10.0.0.0/8"' if kind == "ip" else '"ip6 dst 2001:db8::/32"'
-
-
 def _value_and_mask(text: str, words: list[str], bits: int) -> tuple[int, int]:
     """The two numbers of a selector; tc reads the mask as hexadecimal and a value that begins with 0 as octal."""
     full = f"{(1 << bits) - 1:#x}"
     if len(words) == 1:
         raise WrongValue(f"{quote(text)} has no mask", f"did you mean {quote(f'{text.strip()} {full}')}?")
-    if len(words) != 2:  # noqa: PLR2004
-        raise WrongValue(f"{quote(text)}: a value and a mask are needed", f"for example 80 {full}")
-    given, masked = words
+    try:
+        given, masked = words
+    except ValueError:
+        raise WrongValue(f"{quote(text)}: a value and a mask are needed", f"for example 80 {full}") from None
     if _NUMBER.fullmatch(given) is None:
         octal = given.lstrip("0")
         hint = f"did you mean 0x{octal} or {octal}?" if given.isdecimal() else f"for example 80 {full}"
@@ -197,12 +203,12 @@ def _value_and_mask(text: str, words: list[str], bits: int) -> tuple[int, int]:
 
 def check_together(selectors: Sequence[Selector], protocol: str) -> Iterator[Unclear]:
     """What is wrong with selectors that have to hold at once, for packets of `protocol` (tc's)."""
-    family = {"ip": 4, "ipv6": 6}.get(protocol, 0)
+    family = _FAMILY_OF.get(protocol, 0)
     for index, selector in enumerate(selectors):
         if not selector.family and not selector.needs:
             continue
         if not family:
-            hint = 'write protocol = "ipv6"' if selector.family == 6 else 'write protocol = "ip"'  # noqa: PLR2004
+            hint = 'write protocol = "ipv6"' if selector.family == _IPV6 else 'write protocol = "ip"'
             yield Unclear(index, f"it reads an IP header, and protocol = {quote(protocol)} brings others", hint)
         elif selector.family not in {0, family}:
             yield Unclear(index, f"it reads the header of IPv{selector.family}, and the filter looks at IPv{family}")
@@ -218,21 +224,16 @@ def _check_protocol(
     selectors: Sequence[Selector], family: int, found: dict[tuple[str, int], tuple[int, int]]
 ) -> Iterator[Unclear]:
     value, mask = found.get(("ip", _PROTOCOL_AT[family]), (0, 0))
-    word = "ip" if family == 4 else "ip6"  # noqa: PLR2004
     for index, selector in enumerate(selectors):
         if not selector.needs:
             continue
-        if mask != 0xFF:  # noqa: PLR2004 - a whole byte
-            wanted = [TCP, UDP] if len(selector.needs) > 2 else [_of_family(selector.needs, family)]  # noqa: PLR2004
-            known = " or ".join(f'"{word} protocol {number} 0xff"' for number in wanted)
+        if mask != _BYTE:
+            numbers = sorted(selector.needs & _USUAL[family]) or sorted(selector.needs)[:1]
+            known = " or ".join(f'"{_WORD[family]} protocol {number} 0xff"' for number in numbers)
             what = "it would also match other protocols that have these bits there: u32 asks nothing else by itself"
             yield Unclear(index, what, f"add {known}")
         elif value not in selector.needs:
             yield Unclear(index, f"protocol {value} has no such field: nothing could match as meant")
-
-
-def _of_family(needs: frozenset[int], family: int) -> int:
-    return ICMPV6 if ICMP in needs and family == 6 else min(needs)  # noqa: PLR2004
 
 
 def _clash(found: dict[tuple[str, int], tuple[int, int]], key: Key) -> bool:
@@ -250,14 +251,14 @@ def _clash(found: dict[tuple[str, int], tuple[int, int]], key: Key) -> bool:
 
 def reads_beyond(selectors: Sequence[Selector], protocol: str) -> list[int]:
     """Which patterns read behind the IP header although no protocol is sure."""
-    family = {"ip": 4, "ipv6": 6}.get(protocol)
-    if family is None:
+    family = _FAMILY_OF.get(protocol, 0)
+    if not family:
         return []
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for selector in selectors:
         for key in selector.keys:
             _clash(found, key)
-    if found.get(("ip", _PROTOCOL_AT[family]), (0, 0))[1] == 0xFF:  # noqa: PLR2004
+    if found.get(("ip", _PROTOCOL_AT[family]), (0, 0))[1] == _BYTE:
         return []
     return [
         index
