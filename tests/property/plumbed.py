@@ -153,6 +153,7 @@ class Kernel:
         rest = words[words.index("pref") + 2 :]
         if not rest:
             self._check(true=bool(found), why="no filter")
+            self._check(true=not any(key.endswith(":") for key in found), why="the kernel would keep its tables")
             del self.filters[group]
             return
         handle, rest = (rest[1], rest[2:]) if rest[0] == "handle" else ("", rest)
@@ -160,8 +161,13 @@ class Kernel:
         self._check(true=all(f[:2] == (protocol, kind) for f in found.values()), why="another kind or protocol")
         if verb == "del":
             self._check(true=handle in found, why="no such filter")
-            del found[handle]
+            self._check(true=not any(f" link {handle} " in f"{f[3]} " for f in found.values()), why="linked")
+            nodes = [key for key in found if key == handle or (handle[-1] == ":" and key.startswith(f"{handle}:"))]
+            for key in nodes:
+                del found[key]
             return
+        table = "" if handle[:1] in {"", ":"} or kind != "u32" or handle[-1] == ":" else handle.partition(":")[0] + ":"
+        self._check(true=not table or table in found, why="no such table")
         self._check(true=handle not in found or verb == "replace", why="handle taken")
         classid = next((word for before, word in pairwise(rest) if before == "classid"), "")
         self._check(true=not classid or (device, classid) in self.classes, why="no such class")

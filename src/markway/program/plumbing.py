@@ -7,7 +7,7 @@ comes from, to show there what the kernel refuses.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
@@ -239,9 +239,13 @@ class Route:
     @property
     def key(self) -> str:
         """Names the object."""
+        return f"route {self.to} {self.table} {self.metric}"
+
+    @property
+    def metric(self) -> int:
+        """Which of several routes to one place is taken: the lowest."""
         words = self.options.split()
-        metric = words[words.index("metric") + 1] if "metric" in words else "0"
-        return f"route {self.to} {self.table} {metric}"
+        return int(words[words.index("metric") + 1]) if "metric" in words else 0
 
     @property
     def _place(self) -> str:
@@ -304,7 +308,7 @@ _KINDS: dict[str, type[Part]] = {
 
 def record_of(part: Part) -> dict[str, Any]:
     """The part as JSON can hold it; `part_of` is the inverse."""
-    return {"is": type(part).__name__} | asdict(part)
+    return {"is": type(part).__name__} | {name: getattr(part, name) for name in part.__slots__}
 
 
 def part_of(record: Mapping[str, Any]) -> Part:

@@ -7,14 +7,16 @@ kernel does not let stand beside their successor; these go first (`_in_the_way`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from markway.program.plumbing import Class, Filter, Link, Origin, Qdisc
+from markway.program.below import Below, group_of, is_table, place_of, sort_of, table_of
+from markway.program.plumbing import Class, Filter, Origin, Qdisc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from markway.program.below import Group, Place
     from markway.program.plumbing import Part
 
 _RIGID = frozenset({"htb", "pfifo_fast"})
@@ -27,15 +29,12 @@ _ASIDE = 0x800
 """Where a u32 filter has its copy while it is made anew: handles go up to 0xfff."""
 
 
-Group: TypeAlias = tuple[str | int, ...]
-"""Where filters stand, their preference, and what they have in common."""
-
-
 class Command(NamedTuple):
-    """One line of a tool's batch, without the tool's name."""
+    """One line of a tool's batch, without the tool's name. A lenient one may be refused: it has nothing to do then."""
 
     tool: str
     text: str
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +72,17 @@ class _Way:
 
     def __init__(self, old: list[Part], new: list[Part], unfit: frozenset[str]) -> None:
         self.new = {part.key: part for part in new}
-        self.old = {part.key: part for part in old}
-        first = _in_the_way(list(self.old.values()), self.new, unfit)
-        self.first = [part for key, part in self.old.items() if key in first]
-        self.here = {key: part for key, part in self.old.items() if key not in first}
+        self.old = Below({part.key: part for part in old}.values())
+        first = self.old.with_dependents(_in_the_way(self.old.parts, self.new, unfit))
+        self.first = [part for part in self.old.parts if part.key in first]
+        self.here = {part.key: part for part in self.old.parts if part.key not in first}
+        self.groups = Below(self.here.values()).groups.keys()
+        self.begun: set[Group] = set()
+        self.kept = {group_of(part) for part in new if isinstance(part, Filter)}
 
     def steps(self) -> Steps:
         """All of them."""
-        before = list(_removed(self.first, self.old.values(), self.new))
+        before = list(self._removed(self.first, self.old))
         late: list[Qdisc] = []
         parents = {(part.device, part.parent) for part in self.here.values() if isinstance(part, Class)}
         inner = {(part.device, part.parent) for part in self.new.values() if isinstance(part, Class)}
@@ -91,15 +93,15 @@ class _Way:
             elif part != there:
                 before += self._made(part, there)
         gone = [part for key, part in self.here.items() if key not in self.new]
-        after = list(_removed(gone, self.here.values(), self.new))
-        after += [step for part in late for step in _added(part)]
+        after = list(self._removed(gone, Below(self.here.values())))
+        after += [step for part in late for step in _added(part, _deletion(part))]
         return Steps(tuple(before), tuple(after))
 
     def _made(self, part: Part, there: Part | None) -> Iterator[Step]:
         if there is None:
-            yield from _added(part, self._displaced(part))
+            yield from _added(part, self._taken_back(part))
         elif isinstance(part, Qdisc) and isinstance(there, Qdisc) and part.handle != there.handle:
-            below = _below(there, self.here.values())
+            below = Below(self.here.values()).of(there)
             yield from _each(part, part.add(), _commands([there, *below]))
             for lost in below:
                 self.here.pop(lost.key, None)
@@ -108,21 +110,48 @@ class _Way:
         else:
             yield from _each(part, part.change() or part.add(), _commands([there], change=True))
 
-    def _displaced(self, part: Part) -> list[Part]:
-        """The queue that a class loses as it gets its first child."""
-        if not isinstance(part, Class):
-            return []
-        queue = self.here.pop(f"qdisc {part.device} {part.parent}", None)
-        return [queue] if queue else []
+    def _taken_back(self, part: Part) -> tuple[Command, ...]:
+        """What undoes an addition."""
+        if isinstance(part, Class) and (queue := self.here.pop(f"qdisc {part.device} {part.parent}", None)):
+            return (*_deletion(part), *_commands([queue]))  # the kernel drops it when the class gets its first child
+        if isinstance(part, Filter) and (group := group_of(part)) not in self.groups:
+            if group not in self.begun:
+                self.begun.add(group)
+                return (*_deletion(part), _swept(part, lenient=True))
+            return () if table_of(part) else _deletion(part)  # what is in a table goes with it
+        return _deletion(part)
+
+    def _removed(self, gone: list[Part], old: Below) -> Iterator[Step]:
+        """Take these of the old away, last made first; what goes by itself needs no command.
+
+        If all of one preference go and none comes, they go with it: the kernel would keep it empty, where no other
+        kind of filter could take its place (`u32_delete`). It would also keep the hash tables that they are in.
+        """
+        keys = {part.key for part in gone}
+        alone = {below.key for part in gone for below in old.of(part)} & keys
+        for part in reversed(gone):
+            if part.key in alone:
+                continue
+            group = old.groups[group_of(part)] if isinstance(part, Filter) else []
+            whole = group and group_of(group[0]) not in self.kept and all(member.key in keys for member in group)
+            if not isinstance(part, Filter) or not whole:
+                yield from _each(part, part.delete(), _commands([part, *old.of(part)]))
+            elif any(map(is_table, group)):
+                yield from _each(part, part.delete(), _commands([part, *old.of(part)]))
+                if part.key == group[0].key:
+                    yield Step(_swept(part, lenient=True), (), part.origin)
+            else:
+                yield Step(_swept(part), _commands(group), part.origin)
+                alone |= {member.key for member in group}
 
 
 def _in_the_way(old: Sequence[Part], new: dict[str, Part], unfit: frozenset[str]) -> set[str]:
     """Keys of what has to go before its successor can come."""
     classes = {(p.device, p.classid): p.key for p in new.values() if isinstance(p, Class)}
-    groups: dict[tuple[str, str, int], tuple[str, ...]] = {}
+    sorts: dict[Place, tuple[str, ...]] = {}
     for part in new.values():
         if isinstance(part, Filter):
-            groups.setdefault((part.device, part.parent, part.preference), _sort(part))
+            sorts.setdefault(place_of(part), sort_of(part))
     found: set[str] = set()
     for part in old:
         after = new.get(part.key)
@@ -130,24 +159,11 @@ def _in_the_way(old: Sequence[Part], new: dict[str, Part], unfit: frozenset[str]
             found.add(part.key)
         elif isinstance(part, Class) and classes.get((part.device, part.classid), part.key) != part.key:
             found.add(part.key)  # a class cannot move to another parent
-        elif isinstance(part, Filter) and groups.get(_place(part), _sort(part)) != _sort(part):
+        elif isinstance(part, Filter) and sorts.get(place_of(part), sort_of(part)) != sort_of(part):
             found.add(part.key)  # those of one preference are of one kind and protocol
         elif after is not None and not _changes(part, after):
             found.add(part.key)
-    return {part.key for part in _with_dependents([p for p in old if p.key in found], old)}
-
-
-def _place(part: Filter) -> tuple[str, str, int]:
-    return part.device, part.parent, part.preference
-
-
-def _group(part: Filter) -> Group:
-    return *_place(part), *_sort(part)
-
-
-def _sort(part: Filter) -> tuple[str, ...]:
-    """What filters of one preference have in common; of fw also the mask (net/sched/cls_fw.c)."""
-    return part.protocol, part.kind, part.handle.partition("/")[2] if part.kind == "fw" else ""
+    return found
 
 
 def _changes(old: Part, new: Part) -> bool:
@@ -177,61 +193,21 @@ def _words(options: str) -> dict[str, list[str]]:
     return found
 
 
-def _with_dependents(chosen: list[Part], old: Sequence[Part]) -> list[Part]:
-    """The chosen and what cannot be without them, in the order of `old`."""
-    keys = {part.key for part in chosen}
-    for part in chosen:
-        keys |= {below.key for below in _below(part, old)}
-    classes = {(part.device, part.classid) for part in old if isinstance(part, Class) and part.key in keys}
-    for part in old:  # parents come first
-        if isinstance(part, Class) and (part.device, part.parent) in classes:
-            classes.add((part.device, part.classid))
-            keys.add(part.key)
-    for part in old:
-        on = (part.device, part.parent) if isinstance(part, Qdisc) else None
-        if on in classes or (isinstance(part, Filter) and (part.device, part.classid) in classes):
-            keys.add(part.key)
-    return [part for part in old if part.key in keys]
-
-
-def _below(part: Part, parts: Iterable[Part]) -> list[Part]:
-    """What goes by itself when a device, a root or a class goes."""
-    if isinstance(part, Link):
-        return [p for p in parts if isinstance(p, (Qdisc, Class, Filter)) and p.device == part.device]
-    if isinstance(part, Qdisc) and part.parent == "root":
-        return [p for p in parts if _within(p, part.device)]
-    if isinstance(part, Class):
-        return [p for p in parts if isinstance(p, Qdisc) and (p.device, p.parent) == (part.device, part.classid)]
-    return []
-
-
-def _within(part: Part, device: str) -> bool:
-    """Whether a part belongs to the tree on a device's way out."""
-    arrival = "ingress", "ffff:", "root"
-    return isinstance(part, (Qdisc, Class, Filter)) and part.device == device and part.parent not in arrival
-
-
-def _added(part: Part, displaced: Sequence[Part] = ()) -> Iterator[Step]:
-    """Make it. `displaced` comes back when it goes again."""
-    first, *others = part.add() or ("",)
-    undo = (*_deletion(part), *_commands(displaced))
-    if first:
-        yield Step(Command(part.tool, first), undo, part.origin)
-    for text in others:
-        yield Step(Command(part.tool, text), (), part.origin)
+def _added(part: Part, undo: tuple[Command, ...]) -> Iterator[Step]:
+    return _each(part, part.add(), undo)
 
 
 def _each(part: Part, texts: Iterable[str], undo: tuple[Command, ...]) -> Iterator[Step]:
+    """The commands of one part; the first of them needs what takes it back."""
     for number, text in enumerate(texts):
         yield Step(Command(part.tool, text), undo if number == 0 else (), part.origin)
 
 
 def _exchanged(old: Filter, new: Filter) -> Iterator[Step]:
     """A filter that cannot change in place; a copy of the new one stands in meanwhile."""
-    node = int(old.handle.rpartition(":")[2] or "0", 16)
-    copy = Filter(
-        new.device, new.parent, new.preference, new.protocol, new.kind, new.options, f"::{_ASIDE + node:x}", new.classid
-    )
+    table, _, number = old.handle.rpartition(":")
+    node = int(number or "0", 16)
+    copy = replace(new, handle=f"{table}:{_ASIDE + node:x}")
     roomy = 0 < node < _ASIDE
     steps = [(copy.add(), copy.delete())] if roomy else []
     steps += [(old.delete(), old.add()), (new.add(), new.delete())]
@@ -240,38 +216,8 @@ def _exchanged(old: Filter, new: Filter) -> Iterator[Step]:
         yield from _each(new, texts, tuple(Command(new.tool, text) for text in undo))
 
 
-def _removed(gone: Iterable[Part], old: Iterable[Part], new: dict[str, Part]) -> Iterator[Step]:
-    """Take these of the old away, last made first; what goes by itself needs no command."""
-    gone, old = list(gone), list(old)
-    alone = {below.key for part in gone for below in _below(part, gone)}
-    swept = _whole_groups(gone, old, new)
-    for part in reversed(gone):
-        if part.key in alone:
-            continue
-        if isinstance(part, Filter) and (group := _group(part)) in swept:
-            if swept[group]:
-                yield Step(Command(part.tool, part.sweep()), _commands(swept[group]), part.origin)
-            swept[group] = []
-            continue
-        yield from _each(part, part.delete(), _commands([part, *_below(part, old)]))
-
-
-def _whole_groups(gone: Iterable[Part], old: Iterable[Part], new: dict[str, Part]) -> dict[Group, list[Filter]]:
-    """Filters of one preference that all go, without any to come: one command serves them all.
-
-    The kernel would keep an empty preference, where another kind of filter could not take its place (`u32_delete`).
-    """
-    kept = {_group(part) for part in new.values() if isinstance(part, Filter)}
-    keys = {part.key for part in gone}
-    found: dict[Group, list[Filter]] = {}
-    for part in old:
-        if isinstance(part, Filter):
-            found.setdefault(_group(part), []).append(part)
-    return {
-        group: members
-        for group, members in found.items()
-        if group not in kept and all(part.key in keys for part in members)
-    }
+def _swept(part: Filter, *, lenient: bool = False) -> Command:
+    return Command(part.tool, part.sweep(), lenient)
 
 
 def _commands(parts: Iterable[Part], *, change: bool = False) -> tuple[Command, ...]:
