@@ -148,21 +148,31 @@ def _busiest(classes: Sequence[Record], limit: int) -> Sequence[Record]:
     return [one for one in classes if one["name"] in kept]
 
 
-def _row(depth: int, one: Record) -> Row:
-    cells = {
+def rows_of(classes: Sequence[Record]) -> list[Row]:
+    """A row for each class, below its parent: what is asked of it."""
+    return [Row(_asked(depth, one)) for depth, one in _tree(classes)]
+
+
+def _asked(depth: int, one: Record) -> dict[str, Text]:
+    return {
         "CLASS": _name(depth, one),
         "CLASSID": Text(one["classid"]),
         "PRIO": Text(str(one["prio"])),
         "LEAF": Text(one["leaf"] or "-"),
         "RATE": Text(show_bandwidth(one["rate"]) if one["rate"] else "-"),
         "CEIL": Text(show_bandwidth(one["ceil"]) if one["ceil"] else "-"),
+    }
+
+
+def _row(depth: int, one: Record) -> Row:
+    got = {
         "NOW": Text("-" if one["now"] is None else bandwidth(one["now"])),
         "SENT": Text(octets(one["sent"])),
         "BACKLOG": Text(octets(one["backlog"])),
         "LENT": Text(f"{one['lent']:,}" if one["lent"] else "-"),
     }
     figures = {name.upper(): Text(f"{one[name]:,}") for name in ("packets", "dropped", "overlimits", "borrowed")}
-    return Row(cells | figures)
+    return Row(_asked(depth, one) | got | figures)
 
 
 def _name(depth: int, one: Record) -> Text:
