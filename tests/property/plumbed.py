@@ -48,8 +48,6 @@ class Kernel:
         words = text.replace(f" {ESTIMATOR}", "").split()
         if tool == "sysctl":
             return
-        if words[0] in {"-4", "-6"}:
-            words = [*words[1:], words[0]]
         getattr(self, f"_{words[0]}")(words[1], words[2:])
 
     def _check(self, *, true: bool, why: str) -> None:

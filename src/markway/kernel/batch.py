@@ -17,14 +17,13 @@ class BatchError(Exception):
         self.line, self.reason = line, reason
 
 
-def run(tool: str, lines: Sequence[str], space: str | None = None, *, force: bool = False) -> None:
+def run(tool: str, lines: Sequence[str], space: str | None = None) -> None:
     """Run commands (without the tool's name) in the thread's network namespace, or the one named.
 
     Args:
-        tool: `ip` or `tc`.
+        tool: `ip`, `ip -6` or `tc`.
         lines: the commands.
         space: the namespace, if it is another.
-        force: go on after what is refused.
 
     Raises:
         BatchError: the tool or the kernel refused a line, the first of them; or the tool is not there.
@@ -34,7 +33,7 @@ def run(tool: str, lines: Sequence[str], space: str | None = None, *, force: boo
     where = [] if space is None else ["-n", space]
     try:
         done = subprocess.run(
-            [tool, *where, *(["-force"] if force else []), "-batch", "-"],
+            [*tool.split(), *where, "-batch", "-"],
             input="\n".join(lines) + "\n",
             capture_output=True,
             text=True,

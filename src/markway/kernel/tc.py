@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 _SETTINGS = Path("/proc/sys")
 _REMOVED = re.compile(r"filter del dev (\S+) parent (\S+) protocol \S+ pref (\d+) handle ::([0-9a-f]+) u32")
+
+_SOON_FREE = "in-use filter"
+"""The kernel lets go of a hash table of u32 some time after the filter that led to it (u32_delete_key)."""
+
+_PAUSE, _PATIENCE = 0.005, 2.0
 
 
 class RefusedError(Exception):
@@ -67,7 +73,7 @@ def _undone(error: RefusedError) -> list[Command]:
 
 def _together(steps: list[Step]) -> list[Command]:
     try:
-        batch.run(steps[0].command.tool, _lines(step.command for step in steps))
+        _run(steps[0].command.tool, _lines(step.command for step in steps))
     except batch.BatchError as error:
         if steps[0].command.lenient:
             return []
@@ -121,11 +127,33 @@ def take_back(undo: Iterable[Command]) -> str:
                 with suppress(OSError):
                     _write(path, value)
             continue
-        try:
-            batch.run(tool, _lines(commands), force=True)
-        except batch.BatchError as error:
-            said += [] if lenient else [str(error)]
+        lines = _lines(commands)
+        while lines:
+            try:
+                _run(tool, lines)
+            except batch.BatchError as error:
+                said += [] if lenient else [str(error)]
+                lines = lines[(error.line or 0) + 1 :]
+            else:
+                break
     return "; ".join(said)
+
+
+def _run(tool: str, lines: list[str]) -> None:
+    """Carry lines out; wait for what the kernel does a moment after it said that it was done."""
+    begin, patience = 0, _PATIENCE
+    while True:
+        try:
+            batch.run(tool, lines[begin:])
+        except batch.BatchError as error:
+            if error.line is not None:
+                begin, error.line = begin + error.line, begin + error.line
+            if _SOON_FREE not in error.reason or patience <= 0:
+                raise
+            time.sleep(_PAUSE)
+            patience -= _PAUSE
+        else:
+            return
 
 
 def _reversed(steps: Sequence[Step]) -> list[Command]:

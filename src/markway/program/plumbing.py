@@ -274,7 +274,11 @@ class PolicyRule:
     mask: int
     table: int
     origin: Origin = field(default=(), compare=False)
-    tool: ClassVar[str] = "ip"
+
+    @property
+    def tool(self) -> str:
+        """Which takes no family in its lines."""
+        return f"ip -{self.family}"
 
     @property
     def key(self) -> str:
@@ -288,7 +292,7 @@ class PolicyRule:
 
     def add(self) -> tuple[str, ...]:
         """The commands that make it."""
-        return (f"-{self.family} rule add {self._place}",)
+        return (f"rule add {self._place}",)
 
     def change(self) -> tuple[str, ...] | None:
         """None: another rule, not another state of this one."""
@@ -296,7 +300,7 @@ class PolicyRule:
 
     def delete(self) -> tuple[str, ...]:
         """The commands that remove it."""
-        return (f"-{self.family} rule del {self._place}",)
+        return (f"rule del {self._place}",)
 
 
 Part: TypeAlias = Link | Setting | Qdisc | Class | Filter | Route | PolicyRule
