@@ -39,13 +39,6 @@ def alone_with(devices: Sequence[str], name: str | None = None) -> Lab:
     return Lab(topology)
 
 
-def single_packets(lab: Lab) -> None:
-    """Let no device hand over 64 kB at a time, as a card without offloads: 200 kbit/s would take seconds for one."""
-    for host in lab.topology.hosts:
-        lines = [f"link set {device.name} gso_max_segs 1" for device in host.devices]
-        netns.ip(lab.host(host.name).namespace, lines)
-
-
 def counted(lab: Lab, device: str, host: str = DIRECTOR) -> dict[str, Counted]:
     """What the classes of a device have counted, by their numbers, as `tc` tells it."""
     shown = lab.host(host).run("tc", "-s", "class", "show", "dev", device).stdout

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.kernel.shape_files import BORROWING, CLASSES, CLASSIC, CLASSIC_MARKING, MARKING, SERVICE, four_classes, path
-from tests.kernel.shaped import Watch, counted, numbers, quick, single_packets
+from tests.kernel.shaped import Watch, counted, numbers, quick
 from tests.kernel.support import apply, eventually, read, unique_name
 
 from markway.lab.lab import Lab
-from markway.lab.transfers import Path, Transfer, rates
+from markway.lab.transfers import Path, Transfer, rates, single_packets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from markway.lab.lab import Lab
+
 GOODPUT = 1448 / 1514
 """How much arrives of what a device counts: TCP with timestamps (RFC 7323) over IPv4 in full Ethernet frames."""
 
@@ -126,6 +128,17 @@ class Transfer:
             thread.join()
         for end in self._ends:
             end.close()
+
+
+def single_packets(lab: Lab) -> None:
+    """Let the hosts of a lab send single packets, as TCP does through slow links to hosts far away.
+
+    To a host microseconds away it sends 64 kB at a time (tcp_tso_autosize in net/ipv4/tcp_output.c). At 200 kbit/s that
+    is 2.6 seconds, during which others wait and no rate can be told.
+    """
+    for host in lab.topology.hosts:
+        lines = [f"link set {device.name} gso_max_segs 1" for device in host.devices]
+        netns.ip(lab.host(host.name).namespace, lines)
 
 
 def rates(transfers: Iterable[Transfer], seconds: float, settle: float = 0.5) -> list[float]:
