@@ -112,8 +112,7 @@ def head(shapes: Sequence[Record], rates: Mapping[str, Rate]) -> str:
     classes = sum(len(shape["classes"]) for shape in shapes)
     now = sum(_now(shape, rates.get(f"{shape['name']}:", _NO_RATE)) for shape in shapes)
     waits = sum(shape["backlog"] for shape in shapes)
-    number = f"{classes:,} class{'' if classes == 1 else 'es'}"
-    return f"{count(len(shapes), 'shape')}, {number}, {bandwidth(now)}, {octets(waits)} waiting"
+    return f"{count(len(shapes), 'shape')}, {count(classes, 'class')}, {bandwidth(now)}, {octets(waits)} waiting"
 
 
 def _tree(classes: Sequence[Record], key: Callable[[Record], float] | None = None) -> Iterator[tuple[int, Record]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import Json, count, need_root, told
+from markway.cli.common import Json, count, held, need_root, told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,9 +88,7 @@ def _show(record: Record, *, full: bool) -> None:
         print(f"Nothing in force, since a restart or a flush. Last was {why}, {at}: apply it again")
         return
     services, shapes = record["services"], record["shapes"]
-    known = [count(len(services), "service")] if services or not shapes else []
-    known += [count(len(shapes), "shape")] if shapes else []
-    print(f"Program {record['program'][:8]}, {', '.join(known)}, since {at} ({why})")
+    print(f"Program {record['program'][:8]}, {held(len(services), len(shapes))}, since {at} ({why})")
     if record["confirm_within"] is not None:
         print(
             f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"
