@@ -134,11 +134,10 @@ def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool
     if not changes:
         print(f"Nothing to change: {has} in force, program {changes.new.id[:8]}.")
         return
-    kinds = [impact.kind for impact in (*impacts(changes), *shape_impacts(changes))]
+    kinds = [impact.kind for impact in impacts(changes)] + [impact.kind for impact in shape_impacts(changes)]
     told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)
     print(
-        f"In force: {has}{' (' + told_kinds + ')' if told_kinds else ''}, "
-        f"program {changes.new.id[:8]}, {took:.2f} s."
+        f"In force: {has}{' (' + told_kinds + ')' if told_kinds else ''}, program {changes.new.id[:8]}, {took:.2f} s."
     )
     if confirm:
         print(f"It is undone in {confirm} unless you run: markway confirm")
