@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,13 @@ from fullkernel.guest import JOB, GuestError, environment, run
 from fullkernel.packages import PackageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from fullkernel.guest import Kernel
 
 RESULTS = Path("test-results")
 TESTS = ("tests/kernel", "tests/fullkernel")
+_SIDE_BY_SIDE = ("-n2", "--dist=worksteal")  # half of the time they wait; neighbours share a lab
 
 
 def main() -> int:
@@ -53,22 +58,44 @@ def _in_kernel(options: argparse.Namespace) -> int:
 
 
 def both(options: argparse.Namespace) -> int:
-    """The kernel tests here, then what is left (or all of them) in a full kernel; and an account of it."""
-    here = RESULTS / "machine.json"
-    here.unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "pytest", f"--junit-xml={here.with_suffix('.xml')}", f"--record={here}", *TESTS]
-    failed = subprocess.run(argv, check=False).returncode
-    if not here.exists():
-        return failed or 1
-    options.left_over = None if options.all else here
-    records = [here]
-    if options.all or account.left_over(here):
-        kernel = chosen("auto")
-        there = RESULTS / f"{kernel.name}.json"
-        there.unlink(missing_ok=True)
-        failed |= _test(kernel, options)
-        records += [there] if there.exists() else []
-    return account.report(records) or failed
+    """The kernel tests here and, beside them, what is left (or all of them) in a full kernel; and an account of it."""
+    here, left = RESULTS / "machine.json", RESULTS / "left.json"
+    there = [RESULTS / "uml.json", RESULTS / "debian.json"]
+    for record in (here, left, *there):
+        record.unlink(missing_ok=True)
+    pytest = [sys.executable, "-m", "pytest", *TESTS]
+    collected = subprocess.run([*pytest, "--collect-only", f"--record={left}"], check=False, stdout=subprocess.PIPE)
+    if collected.returncode:
+        sys.stdout.buffer.write(collected.stdout)
+        return collected.returncode
+    argv = [*pytest, *_SIDE_BY_SIDE, f"--junit-xml={here.with_suffix('.xml')}", f"--record={here}"]
+    tests = [] if options.all else account.left_over(left)
+    with ExitStack() as stack:
+        full = [sys.executable, "-m", "fullkernel", "test", *tests]
+        ended = stack.enter_context(_beside(full)) if options.all or tests else lambda: 0
+        failed = subprocess.run(argv, check=False).returncode
+        failed |= ended()
+    return account.report(record for record in (here, *there) if record.exists()) or failed
+
+
+@contextmanager
+def _beside(argv: Sequence[str]) -> Iterator[Callable[[], int]]:
+    """A command that has the time which others leave; what it gives waits for its end, and then prints what it said."""
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(["nice", *argv], stdin=subprocess.DEVNULL, stdout=said) as process,
+    ):
+
+        def ended() -> int:
+            status = process.wait()
+            said.seek(0)
+            sys.stdout.buffer.write(said.read())
+            return status
+
+        try:
+            yield ended
+        finally:
+            process.terminate()
 
 
 def _test(kernel: Kernel, options: argparse.Namespace) -> int:
@@ -80,7 +107,7 @@ def _test(kernel: Kernel, options: argparse.Namespace) -> int:
 
 def _pytest(kernel: Kernel, options: argparse.Namespace) -> list[str]:
     """The pytest command, whose records come back."""
-    tests = account.left_over(options.left_over) if options.left_over else options.argument or TESTS
+    tests = options.argument or TESTS
     results = JOB / "results"
     records = [f"--junit-xml={results}/{kernel.name}.xml", f"--record={results}/{kernel.name}.json"]
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
@@ -101,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--real-time", action="store_true", help="let the guest's clock be")
         command.add_argument("--limit", type=float, default=3600, metavar="SECONDS", help="of this machine's time")
         command.add_argument("--all", action="store_true", help="both: everything in the full kernel too")
-        command.set_defaults(left_over=None)
         command.add_argument("argument", nargs="*")
     commands.add_parser("table", help="write docs/kernels.md anew, from all three kernels")
     counted = commands.add_parser("account", help="say what ran where, from the records of several runs")

@@ -2,6 +2,7 @@
 
     @pytest.mark.needs("cls_fw", "ipvs")    names of `markway.kernel.capabilities.FEATURES`
     @pytest.mark.virtual_time               the test lets more time pass than anyone waits for
+    @pytest.mark.alone                      no other test runs meanwhile
 
 A test whose need this kernel lacks is left to another kernel, and said to be: `make test` runs
 what was left in the full kernel and fails if a test ran nowhere. See docs/testing.md.
@@ -14,19 +15,22 @@ import os
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.room import room
 
 from markway.kernel.capabilities import FEATURES, Answer, probe, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 KERNEL = os.environ.get("MARKWAY_TEST_KERNEL", "machine")
 VIRTUAL_TIME = bool(os.environ.get("MARKWAY_VIRTUAL_TIME"))
+SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ  # this process is one of several that share the tests
 
 _MARKERS = (
+    "alone: judges what others would disturb, or disturbs them: where tests run side by side, it waits for them",
     "kernel: needs root and builds network namespaces",
     "needs(*features): runs only in a kernel that has these features (markway.kernel.capabilities)",
     "virtual_time: runs only where the clock jumps over waiting",
@@ -35,12 +39,17 @@ _MARKERS = (
 
 
 class Account:
-    """What ran here, and what was left to another kernel and why."""
+    """What ran here, and what was left to another kernel and why. pytest tells it how each test ended."""
 
     def __init__(self) -> None:
         self.ran: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self.begun = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        test, outcome = report.nodeid, report.outcome
+        if report.when == "call" or outcome != "passed":
+            self.ran[test] = "failed" if "failed" in (self.ran.get(test), outcome) else outcome
 
     def write(self, path: Path) -> None:
         """For `python -m fullkernel account`."""
@@ -68,6 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[_account] = Account()
+    config.pluginmanager.register(config.stash[_account])
 
 
 @pytest.hookimpl(trylast=True)
@@ -98,18 +108,24 @@ def has(name: str) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
-    del call
-    report = yield
-    ran = item.config.stash[_account].ran
-    if report.when == "call" or report.outcome != "passed":
-        ran[item.nodeid] = "failed" if "failed" in (ran.get(item.nodeid), report.outcome) else report.outcome
-    return report
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if not SIDE_BY_SIDE:
+        return (yield)
+    with room(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes has ended. It told of each test that it ran; and each of them collected all."""
+    node.config.stash[_account].left |= node.workeroutput.get("left", {})
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     account = session.config.stash[_account]
-    if path := session.config.getoption("--record"):
+    if SIDE_BY_SIDE:
+        session.config.workeroutput["left"] = account.left  # type: ignore[attr-defined] # pytest-xdist's
+    elif path := session.config.getoption("--record"):
         account.write(path)
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and account.left:
         session.exitstatus = pytest.ExitCode.OK  # all were left to another kernel, which will say so

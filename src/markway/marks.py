@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 SMALLEST_WIDTH = 8
 """Bits of the backend field in the smallest file: room to grow without a new layout."""
 
+UPLINK_WIDTH = 4
+"""Bits of the uplink field, if there are uplinks at all: 15 of them."""
+
+CLASS_NUMBERS = 0xFFFC
+"""How many classes a machine can have: minor numbers of tc(8), but for the few that mean something of their own."""
+
 
 class MarksError(ValueError):
     """The mask has too few bits for the numbers asked for."""
@@ -60,6 +66,18 @@ class Field:
         return sum(bit for index, bit in enumerate(self.bits) if number >> index & 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each number is in the mark; a field of no bits is not needed.
+
+    Class and uplink are of a packet and never saved with its connection, so these two may move.
+    """
+
+    backend: Field
+    class_: Field = Field(0)
+    uplink: Field = Field(0)
+
+
 class Block(NamedTuple):
     """A run of slots owned by one table: `offset` to `offset + size - 1`."""
 
@@ -84,6 +102,27 @@ class Registry:
     retired: tuple[str, ...] = ()
     blocks: Mapping[str, Block] = field(default_factory=dict)
     next_offset: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
+    marked: Mapping[str, int] = field(default_factory=dict)
+    uplinks: Mapping[str, int] = field(default_factory=dict)
+
+    def layout(self, mask: int) -> Layout:
+        """The fields within `mask`: backend from the lowest bit up, uplink from the highest down, class below it.
+
+        Raises:
+            MarksError: the mask is too small for all three.
+        """
+        bits = Field(mask).bits
+        above = UPLINK_WIDTH if self.uplinks else 0
+        middle = max(self.marked.values(), default=0).bit_length()
+        missing = self.width + middle + above - len(bits)
+        if missing > 0 and above + middle:
+            raise MarksError(
+                f"mask {mask:#010x} has {len(bits)} bits, but {self.width} for backends, {middle} for classes and "
+                f"{above} for uplinks are needed: mask {_widened(mask, missing):#010x} would do"
+            )
+        top = len(bits) - above
+        return Layout(self.backend_field(mask), Field(sum(bits[top - middle : top])), Field(sum(bits[top:])))
 
     def backend_field(self, mask: int) -> Field:
         """The backend field in the lowest bits of `mask`."""
@@ -139,11 +178,42 @@ def reserve(registry: Registry, sizes: Mapping[str, int]) -> Registry:
     return replace(registry, blocks=blocks, next_offset=offset)
 
 
+def grant(before: Mapping[str, int], names: Iterable[str], most: int, what: str) -> Mapping[str, int]:
+    """The lowest free numbers from 1 on; names that have one keep it, others lose it.
+
+    What is lost now is given away the next time, if there is enough left: the new is made before the old goes.
+
+    Args:
+        before: what was given.
+        names: all that need one.
+        most: the greatest number.
+        what: for people: what is numbered.
+
+    Raises:
+        MarksError: there are more names than numbers.
+    """
+    wanted = set(names)
+    if len(wanted) > most:
+        raise MarksError(f"there are {len(wanted)} {what}, but numbers for {most} only")
+    if wanted == before.keys():
+        return before
+    kept = {name: number for name, number in before.items() if name in wanted}
+    lost = sorted(before[name] for name in before.keys() - wanted)
+    taken = set(before.values())
+    free = chain((number for number in range(1, most + 1) if number not in taken), lost)
+    return kept | dict(zip(sorted(wanted - kept.keys()), free, strict=False))
+
+
 def release(registry: Registry) -> Registry:
     """Forget the slots of services of which no name has a number any more."""
     known = {name.partition("/")[0] for name in registry.numbers}
     blocks = {name: block for name, block in registry.blocks.items() if name.partition("/")[0] in known}
     return registry if len(blocks) == len(registry.blocks) else replace(registry, blocks=blocks)
+
+
+def _widened(mask: int, missing: int) -> int:
+    """The mask with its lowest unused bits, as many as are missing."""
+    return mask | sum(Field(mask ^ 0xFFFF_FFFF).bits[:missing])
 
 
 def _preferences(name: str, width: int) -> Iterator[int]:

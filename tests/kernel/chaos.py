@@ -21,7 +21,7 @@ from markway.apply.log import position, program_at
 from markway.apply.store import Store
 from markway.apply.transaction import present
 from markway.balance.state import UNTOUCHED, Hold, all_weights
-from markway.compiler import compile_config
+from markway.compiler import Abilities, compile_config
 from markway.config.load import load
 from markway.kernel import netns
 from markway.kernel.capabilities.asking import asking_for
@@ -240,7 +240,9 @@ class Chaos:
         if config != read(toml(self.world.now[0])):
             return "another configuration is in force"
         weights = all_weights(config.services, self.store.states())
-        compiled = compile_config(config, self.store.registry(), weights=weights, asking=asking_for(config))
+        compiled = compile_config(
+            config, self.store.registry(), weights=weights, abilities=Abilities(asking=asking_for(config))
+        )
         return None if compiled.program.id == found.marker else "the program is not that of configuration and state"
 
     def no_leaks(self) -> None:

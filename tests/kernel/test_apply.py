@@ -14,14 +14,13 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.kernel.support import apply, eventually, flows, in_force, run, seen, status, write
 
 from markway.kernel import netns
-from markway.lab.build import environment
+from markway.lab.build import STATE_DIRECTORY, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,28 +262,21 @@ def test_a_table_that_another_process_owns_is_left_to_it(lab):
     assert works(it)
 
 
-def injected(lab: Lab, fault: str, *args: str, follow: bool = False) -> subprocess.CompletedProcess[str]:
+def injected(lab: Lab, fault: str, *args: str) -> subprocess.CompletedProcess[str]:
     """A `markway` command in which strace makes a system call fail, or kills."""
     call = fault.partition(":")[0]
     strace = ["strace", "-qqq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={fault}"]
-    return lab.director.run(*strace, *(["-f"] if follow else []), *MARKWAY, *args, check=False)
+    return lab.director.run(*strace, *MARKWAY, *args, check=False)
 
 
 @contextmanager
 def lock_held(lab: Lab) -> Iterator[None]:
-    [folder] = state_folders(lab)
-    descriptor = os.open(folder / "lock", os.O_RDWR)
+    descriptor = os.open(STATE_DIRECTORY / lab.director.namespace / "lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
-
-
-def state_folders(lab: Lab) -> list[Path]:
-    return [
-        path for path in Path("/run/markway").rglob("*") if (path / "program.log").exists() and lab.name in str(path)
-    ]
 
 
 def test_two_applies_at_once_one_is_told_or_waits():

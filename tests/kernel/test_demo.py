@@ -68,7 +68,7 @@ def demo(name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
 def run(name: str, *options: str) -> tuple[int, str]:
     """The demo's exit status and what it printed, within the time it may take."""
     with demo(name, *options) as process:
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=90)
     return process.returncode, said
 
 
@@ -111,6 +111,7 @@ def test_it_shows_what_arrives_and_keeps_every_promise(name):
     assert not re.search(r" $", said, re.MULTILINE)
 
 
+@pytest.mark.alone
 @pytest.mark.real_time  # its servers work until their load is seen
 def test_its_last_act_shows_what_the_daemon_sees_to(name):
     with demo(name, "--connections", "600") as process:
@@ -139,7 +140,7 @@ def test_a_server_that_dies_breaks_a_promise(name):
     with demo(name, *FAST) as process:
         said = read_until(process, "Nothing to change")
         servers.stop(name, [namespace(name, "b")])
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=90)
     said += rest
     assert process.returncode == 1, said
     assert judged(said)["No connection failed"] == "✗"
@@ -153,7 +154,7 @@ def test_a_foreign_rule_that_leads_astray_is_found(name):
     with demo(name, *FAST) as process:
         said = read_until(process, "Nothing to change")
         netns.run(namespace(name, DIRECTOR), ["nft", "-f", "-"], text=FOREIGN)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=90)
     said += rest
     assert process.returncode == 1, said
     signs = judged(said)
@@ -167,7 +168,7 @@ def test_interrupted_it_leaves_nothing(name, number):
     with demo(name) as process:
         read_until(process, "apply")
         process.send_signal(number)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=90)
     assert process.returncode == 128 + number
     assert "interrupted; its lab is removed" in said
     eventually(lambda: gone(name))

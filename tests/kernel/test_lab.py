@@ -119,6 +119,7 @@ def test_a_client_has_many_addresses(lab_of_three, source, target, udp):
     assert tally.answers == {"a": 60}
 
 
+@pytest.mark.alone
 def test_the_rate_is_kept_and_the_time_bounded(lab_of_three):
     tally = lab_of_three.fetch("192.168.1.10:8080", 1000, rate=100, limit=0.5)
     assert 40 <= tally.connections <= 52

@@ -38,6 +38,7 @@ def factor(daemon):
     return changes[-1]["data"]["factor"] if changes else 1.0
 
 
+@pytest.mark.alone
 @pytest.mark.real_time
 def test_work_on_a_backend_moves_connections_away_and_back(lab):
     """The agents average over 2 s, for those in a hurry; a machine's over a minute."""

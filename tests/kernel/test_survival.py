@@ -12,6 +12,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.kernel.daemon import running
 from tests.kernel.steady import Steady
 from tests.kernel.support import eventually, status
@@ -68,6 +69,7 @@ def loaded(lab: Lab, what: str) -> Iterator[Load]:
     assert sum(tally.answers.total() for tally in ended) == made
 
 
+@pytest.mark.alone
 def test_killed_and_started_again_thrice_under_load(lab):
     net = lab(WEB)
     with loaded_after(net, "killed and started again three times") as load:
@@ -93,6 +95,7 @@ def loaded_after(lab: Lab, what: str) -> Iterator[Load]:
             yield load
 
 
+@pytest.mark.alone
 def test_standing_still_for_two_seconds_under_load(lab):
     """It believes nobody dead for the answers that came while it stood still, and then goes on."""
     net = lab(WEB)

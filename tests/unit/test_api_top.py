@@ -28,6 +28,7 @@ def record(*services, **more):
             }
             for name, *backends in services
         ],
+        "shapes": [],
         **more,
     }  # fmt: skip
 

@@ -144,8 +144,8 @@ def test_crlf_and_byte_order_mark_are_no_matter():
 
 
 NOT_TEXT = [
-    (b"", "1:1: the file is empty (write a table such as [service.web])"),
-    (b" \r\n", "1:1: the file is empty (write a table such as [service.web])"),
+    (b"", "1:1: the file is empty (write a table such as [service.web] or [shape.wan])"),
+    (b" \r\n", "1:1: the file is empty (write a table such as [service.web] or [shape.wan])"),
     (b"a = 1\nb = \0", "2:5: a NUL byte: this is not a text file (byte 10)"),
     (b"\xef\xbb\xbf\0", "1:1: a NUL byte: this is not a text file (byte 3)"),
     ("a = 1\n# é\xff".encode("latin-1"), "2:3: the byte 0xe9 is not UTF-8 (byte 8) (save the file as UTF-8)"),

@@ -9,7 +9,7 @@ import pytest
 
 from markway.apply.transaction import swift
 from markway.balance.policies import Backend, Connection
-from markway.compiler import Asking, compile_config
+from markway.compiler import Abilities, Asking, compile_config
 from markway.config.load import load_text
 from markway.marks import Registry
 from markway.program.diff import diff, lines
@@ -27,7 +27,7 @@ PLAIN = FILE.replace('schedule = "least-connections"\n', "")
 
 
 def compiled(text: str, asking: Asking = Asking.QUEUE):
-    return compile_config(load_text(text, "x.toml").config, Registry(), asking=asking)
+    return compile_config(load_text(text, "x.toml").config, Registry(), abilities=Abilities(asking=asking))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_who_asks_nobody_has_no_chain_for_it():
 
 def test_a_later_result_asks_as_the_first_did():
     first = compiled(FILE, Asking.TARGET)
-    assert compile_config(first.config, first.registry, first).asking is Asking.TARGET
+    assert compile_config(first.config, first.registry, first).abilities.asking is Asking.TARGET
 
 
 @pytest.mark.parametrize("weights", [{"a": 100, "b": 50}, {"a": 0, "b": 100}])

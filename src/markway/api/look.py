@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from markway.apply.confirm import awaited
 from markway.apply.observe import observe
+from markway.apply.observe_shapes import observe_marks, observe_shapes
 from markway.apply.transaction import present
 from markway.config.load import load
 from markway.config.problems import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from markway.apply.observe import ServiceSeen
+    from markway.apply.observe_shapes import MarkSeen, ShapeSeen
     from markway.apply.store import Pending, Store
     from markway.apply.transaction import Present
     from markway.balance.state import BackendState
@@ -43,6 +45,8 @@ class Look:
     config: Config | None
     states: Mapping[str, BackendState]
     live: Live | None = None
+    shapes: Sequence[ShapeSeen] = ()
+    marks: Sequence[MarkSeen] = ()
 
 
 def look(store: Store, netlink: Netlink) -> Look:
@@ -59,9 +63,24 @@ def look(store: Store, netlink: Netlink) -> Look:
             config = load(store.config(now.config)).config
         except ConfigError:
             config = None  # of another version; what the kernel does can be told all the same
-    return Look(now, counted(store, netlink, now), awaited(store, now), config, store.states())
+    counts = counted(store, netlink, now)
+    return Look(now, pending=awaited(store, now), config=config, states=store.states(), **counts)
 
 
-def counted(store: Store, netlink: Netlink, now: Present) -> list[ServiceSeen]:
-    """What the kernel counted for every service of the program in force; nothing where none is."""
-    return observe(netlink, now.program, store.baseline()) if now.program else []
+class Counted(TypedDict):
+    """What the kernel counted for every service, shape and marking rule of the program in force."""
+
+    services: list[ServiceSeen]
+    shapes: list[ShapeSeen]
+    marks: list[MarkSeen]
+
+
+def counted(store: Store, netlink: Netlink, now: Present) -> Counted:
+    """All of it; nothing where none is in force."""
+    if now.program is None:
+        return Counted(services=[], shapes=[], marks=[])
+    return Counted(
+        services=observe(netlink, now.program, store.baseline()),
+        shapes=observe_shapes(now.program),
+        marks=observe_marks(netlink, now.program),
+    )

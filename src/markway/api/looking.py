@@ -43,4 +43,5 @@ class Looking:
         with Netlink() as netlink:
             if known is None or known.program is None or table.program_id(netlink) != known.marker:
                 known = present(store, netlink)
-            return Look(known, counted(store, netlink, known), awaited(store, known), config, {}, live)
+            counts = counted(store, netlink, known)
+            return Look(known, pending=awaited(store, known), config=config, states={}, live=live, **counts)

@@ -19,7 +19,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from markway import __version__
-from markway.api.view import STATES, services
+from markway.api.shape_metrics import mark_metrics, shape_metrics
+from markway.api.view import STATES, marks, services, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -54,6 +55,8 @@ class Figures(Collector):
         yield from _traffic(backends)
         yield from _weights(backends)
         yield from self._checks(backends)
+        yield from shape_metrics(list(shapes(self.look)))
+        yield from mark_metrics(list(marks(self.look)))
         yield from self._daemon()
         if self.queue is not None:
             yield from _queue(self.queue, {service["name"] for service in told})

@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from markway.api.metrics import exposition
 from markway.api.problems import unknown
-from markway.api.view import drains, services, status
+from markway.api.view import drains, marks, services, shapes, status
 from markway.config.reference import json_schema
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ router = APIRouter(tags=["nouns"])
 Record = dict[str, Any]
 
 
-@router.get("/status", summary="Everything: the program in force, services, backends")
+@router.get("/status", summary="Everything: the program in force, services, backends, shapes, marks")
 async def get_status(request: Request) -> Record:
     """What `markway status --json` prints."""
     return status(await _look(request))
@@ -48,6 +48,27 @@ async def get_backend(request: Request, service: str, backend: str) -> Record:
     """One backend of the status."""
     known_backend(request, service, backend)
     return await backend_record(request, service, backend)
+
+
+@router.get("/shapes", summary="Every shape")
+async def get_shapes(request: Request) -> list[Record]:
+    """The shapes of the status."""
+    return list(shapes(await _look(request)))
+
+
+@router.get("/shapes/{shape}", summary="One shape")
+async def get_shape(request: Request, shape: str) -> Record:
+    """One shape of the status."""
+    found = {one["name"]: one for one in shapes(await _look(request))}
+    if shape not in found:
+        raise unknown("shape", shape, found)
+    return found[shape]
+
+
+@router.get("/marks", summary="Every marking rule, and how many packets it marked")
+async def get_marks(request: Request) -> list[Record]:
+    """The marking rules of the status."""
+    return list(marks(await _look(request)))
 
 
 @router.get("/drains", summary="Backends that are emptied, and what is left of their connections")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from markway.compiler.shaping import SHARED, owner_of
 from markway.program.diff import lines
 from markway.program.impact import impacts
+from markway.program.shape_impact import shape_impacts
+from markway.program.steps import Step, Steps, steps
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterable
 
     from markway.apply.transaction import Present
     from markway.program.diff import Changes
@@ -17,14 +21,41 @@ if TYPE_CHECKING:
 
 def planned(now: Present, changes: Changes, flows: Counter[int]) -> dict[str, Any]:
     """A change that could be made, in the kernel's own language; `flows` are open connections by mark."""
+    steps = steps_of(changes)
     return {
         "changes": bool(changes),
         "program": {"old": now.marker, "new": changes.new.id},
         "damage": now.damage,
         "services": [asdict(impact) for impact in impacts(changes)],
+        "shapes": [asdict(impact) for impact in shape_impacts(changes)],
         "established": {"connections": flows.total(), "touched": touched(changes, flows)},
+        "before": _commands(steps.before),
         "nft": lines(changes) if changes else [],
+        "after": _commands(steps.after),
     }
+
+
+def _commands(steps: Iterable[Step]) -> list[str]:
+    return [f"{step.command.tool} {step.command.text}" for step in steps]
+
+
+def steps_of(changes: Changes) -> Steps:
+    """What is done beside the table."""
+    old, new = (
+        [part for owner in sorted(program.fragments) for part in program.fragments[owner].plumbing]
+        for program in (changes.old, changes.new)
+    )
+    return steps(old, new)
+
+
+def steps_by_owner(changes: Changes) -> dict[str, Steps]:
+    """The same by the fragment that asks for it: a shape, or what the shapes share."""
+    found: dict[str, tuple[list[Step], list[Step]]] = {}
+    for when, part in enumerate(steps_of(changes)):
+        for step in part:
+            owner = owner_of(str(step.origin[1])) if step.origin[:1] == ("shape",) else SHARED
+            found.setdefault(owner, ([], []))[when].append(step)
+    return {owner: Steps(tuple(before), tuple(after)) for owner, (before, after) in found.items()}
 
 
 def touched(changes: Changes, flows: Counter[int]) -> int:
@@ -41,5 +72,6 @@ def applied(changes: Changes, seconds: float, confirm: str | float | None) -> di
         "program": changes.new.id,
         "seconds": round(seconds, 4),
         "services": [asdict(impact) for impact in impacts(changes)],
+        "shapes": [asdict(impact) for impact in shape_impacts(changes)],
         "confirm": confirm,
     }

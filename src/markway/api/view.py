@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from markway.balance.state import BackendState
     from markway.config.model import Service
     from markway.director.farm import Drain, Member
+    from markway.kernel.tc_stats import Counters
+    from markway.program.model import ClassEntry, ShapeEntry
 
 Record = dict[str, Any]
 
@@ -40,6 +42,8 @@ def status(look: Look) -> Record:
         "damage": now.damage,
         "confirm_within": look.pending and round(look.pending.left, 1),
         "services": list(services(look)),
+        "shapes": list(shapes(look)),
+        "marks": list(marks(look)),
     }
 
 
@@ -48,6 +52,33 @@ def services(look: Look) -> Iterator[Record]:
     configured = {service.name: service for service in look.config.services} if look.config else {}
     for seen in look.services:
         yield _service(look, seen, configured.get(seen.name))
+
+
+def shapes(look: Look) -> Iterator[Record]:
+    """Every shape, by name: what was asked beside what the kernel counted."""
+    for seen in look.shapes:
+        yield {
+            **_asked(seen.entry),
+            "state": str(seen.standing),
+            **_counted(seen.counted),
+            "classes": [{**_asked(one.entry), **one.counted._asdict()} for one in seen.classes],
+        }
+
+
+def marks(look: Look) -> Iterator[Record]:
+    """Every marking rule, in the order in which they are tried, with the packets that it marked."""
+    for entry, counted in look.marks:
+        sets = {"class": entry.class_ or None, "uplink": entry.uplink or None}
+        yield {"name": entry.name, **sets, "on": entry.on, "packets": counted.packets, "bytes": counted.octets}
+
+
+def _asked(entry: ShapeEntry | ClassEntry) -> Record:
+    return {name: getattr(entry, name) for name in entry.__slots__}
+
+
+def _counted(counters: Counters) -> Record:
+    """What a whole shape has counted: there is nothing to borrow from."""
+    return {name: value for name, value in counters._asdict().items() if name not in {"borrowed", "lent"}}
 
 
 def _service(look: Look, seen: ServiceSeen, service: Service | None) -> Record:

@@ -195,6 +195,7 @@ class Store:
                 retired=tuple(record["retired"]),
                 blocks={name: Block(*block) for name, block in record["blocks"].items()},
                 next_offset=record["next_offset"],
+                **{name: record.get(name, {}) for name in ("classes", "marked", "uplinks")},
             )
         except (KeyError, TypeError) as error:
             raise self._broken("registry.json", error) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markway.apply.log import position, program_at
 from markway.apply.observe import Baseline, baseline
 from markway.balance.state import BackendState, all_weights, unproved
-from markway.compiler import compile_config
+from markway.compiler import Abilities, compile_config
 from markway.config.model import Config
 from markway.kernel import nft, rules, table
 from markway.kernel.capabilities.asking import asking_for
@@ -152,7 +152,7 @@ def compiled_for(store: Store, config: Config, states: States) -> Compiled:
         NftMissingError: libnftables is not installed.
     """
     weights = all_weights(config.services, states)
-    return compile_config(config, store.registry(), weights=weights, asking=asking_for(config))
+    return compile_config(config, store.registry(), weights=weights, abilities=Abilities(asking=asking_for(config)))
 
 
 def changes_to(now: Present, program: Program) -> Changes:

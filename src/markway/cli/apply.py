@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, Wait, count, load, need_root, seconds, told
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held, load, need_root, seconds, told
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
@@ -125,19 +125,19 @@ def _warn_unforwarded(program: Program) -> None:
 def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool) -> None:
     from markway.api.plans import applied
     from markway.program.impact import impacts
+    from markway.program.shape_impact import shape_impacts
 
     if as_json:
         print(json.dumps(applied(changes, took, confirm), indent=2))
         return
-    services = count(len(changes.new.services), "service")
+    has = held(len(changes.new.services), len(changes.new.shapes))
     if not changes:
-        print(f"Nothing to change: {services} in force, program {changes.new.id[:8]}.")
+        print(f"Nothing to change: {has} in force, program {changes.new.id[:8]}.")
         return
-    kinds = [impact.kind for impact in impacts(changes)]
+    kinds = [impact.kind for impact in impacts(changes)] + [impact.kind for impact in shape_impacts(changes)]
     told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)
     print(
-        f"In force: {services}{' (' + told_kinds + ')' if told_kinds else ''}, "
-        f"program {changes.new.id[:8]}, {took:.2f} s."
+        f"In force: {has}{' (' + told_kinds + ')' if told_kinds else ''}, program {changes.new.id[:8]}, {took:.2f} s."
     )
     if confirm:
         print(f"It is undone in {confirm} unless you run: markway confirm")
@@ -174,5 +174,5 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:
-        services = count(len(changes.new.services), "service")
-        print(f"Back to program {changes.new.id[:8]}: {services} in force.")
+        has = held(len(changes.new.services), len(changes.new.shapes))
+        print(f"Back to program {changes.new.id[:8]}: {has} in force.")

@@ -116,4 +116,10 @@ def told() -> Iterator[None]:
 
 def count(number: int, noun: str) -> str:
     """`1 service`, `2 services`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
+def held(services: int, shapes: int) -> str:
+    """What a program has: `2 services, 1 shape`; nothing is said of what it has none of."""
+    found = ((services, "service"), (shapes, "shape"))
+    return ", ".join(count(number, noun) for number, noun in found if number) or count(0, "service")

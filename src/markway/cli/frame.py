@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from markway.cli import shapes
+from markway.cli.columns import Columns, Row, cut, octets
 from markway.cli.common import count
 from markway.cli.events import line as event_line
 from markway.cli.pace import Rate
@@ -18,14 +20,15 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 SORTS = ("name", "connections/s", "active", "bytes/s")
-"""What rows can be sorted by."""
+"""What backends can be sorted by."""
 
-_COLUMNS = ("BACKEND", "STATE", "WEIGHT", "LOAD", "CHECK", "ASKED", "GOT", "CONN/S", "ACTIVE", "BYTES/S")
-_LEFT = {"BACKEND", "STATE", "CHECK"}
-_DROPPED = ("CHECK", "LOAD", "ASKED", "WEIGHT", "BYTES/S", "GOT", "ACTIVE", "STATE")
-"""What a narrow screen does without, first to last."""
-_GAP = 2
-_NARROWEST_NAME = 8
+_SERVICES = Columns(
+    ("BACKEND", "STATE", "WEIGHT", "LOAD", "CHECK", "ASKED", "GOT", "CONN/S", "ACTIVE", "BYTES/S"),
+    left=frozenset({"BACKEND", "STATE", "CHECK"}),
+    dropped=("CHECK", "LOAD", "ASKED", "WEIGHT", "BYTES/S", "GOT", "ACTIVE", "STATE"),
+    optional=frozenset({"LOAD", "CHECK"}),
+)
+_PANES = {"services": SORTS, "shapes": shapes.SORTS}
 _WIDEST_CHECK = 32
 _EVENTS, _TALL, _LOW = 5, 16, 6
 """Events shown at most, the height from which they are, and that below which there is only the table."""
@@ -51,12 +54,24 @@ class Choice:
 
     sort: str = SORTS[0]
     first: int = 0
+    pane: str = "services"
 
+    def turn(self) -> None:
+        """Look at the next pane."""
+        names = [*_PANES]
+        self.pane, self.first = names[(names.index(self.pane) + 1) % len(names)], 0
 
-class _Row(NamedTuple):
-    cells: dict[str, Text]
-    wide: Text | None = None
-    """What stands in place of the cells before the figures."""
+    def sort_otherwise(self) -> None:
+        """Sort by the next figure."""
+        sorts = _PANES[self.pane]
+        self.sort = sorts[(sorts.index(self.sort) + 1) % len(sorts)]
+
+    def fit(self, record: Record) -> None:
+        """Look at what there is."""
+        if self.pane not in panes(record):
+            self.pane = panes(record)[0]
+        if self.sort not in _PANES[self.pane]:
+            self.sort = _PANES[self.pane][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,57 +82,71 @@ class _Totals:
     names: list[str] = field(default_factory=list)
 
 
+def panes(record: Record) -> list[str]:
+    """What there is to look at."""
+    return [name for name in _PANES if record[name]] or ["services"]
+
+
 def frame(seen: Seen, choice: Choice, width: int, height: int | None) -> list[Text]:
     """The lines of a frame, none wider than `width`; `height` None is as high as it takes.
 
     Moves `choice.first` to where there is something to see.
     """
-    rows = list(_rows(seen, choice.sort))
+    choice.fit(seen.record)
+    services = choice.pane == "services"
+    rows = list(_rows(seen, choice.sort) if services else shapes.live(seen.record["shapes"], seen.rates, choice.sort))
     low = height is not None and height < _LOW
     events = [event_line(e, date=False) for e in seen.events[-_EVENTS:]] if height is None or height >= _TALL else []
-    head = [] if low else [*_head(seen), Text()]
+    head = [] if low else [*_head(seen, choice.pane), Text()]
     keys = [] if low or height is None else [Text()]
     below = [] if low else [*([Text(), *events] if events else []), *keys]
     room = len(rows) if height is None else max(1, height - len(head) - 1 - len(below))
     choice.first = max(0, min(choice.first, len(rows) - room))
     if keys:
-        below[-1] = _keys(choice, room, len(rows))
-    names = _fitting(rows, width)
-    widths = _widths(rows, names, width)
+        below[-1] = _keys(choice, room, len(rows), both=len(panes(seen.record)) > 1)
+    fitted = (_SERVICES if services else shapes.LIVE).fit(rows, width)
     shown = rows[choice.first : choice.first + room]
-    table = [_header(names, widths), *(_line(row, names, widths) for row in shown)]
+    table = [fitted.header("reverse"), *map(fitted.line, shown)]
     blank = [] if height is None else [Text()] * (room - len(shown))
-    return [_cut(line, width) for line in (*head, *table, *blank, *below)][:height]
+    return [cut(line, width) for line in (*head, *table, *blank, *below)][:height]
 
 
-def _head(seen: Seen) -> Iterable[Text]:
+def _head(seen: Seen, pane: str) -> Iterable[Text]:
+    yield _title(seen)
+    if pane == "shapes":
+        yield Text(shapes.head(seen.record["shapes"], seen.rates))
+        return
     record = seen.record
     among = (backend for service in record["services"] for backend in service["backends"])
     backends = [backend for backend in among if backend["state"] != "sorry"]
     up = sum(backend["state"] == "up" for backend in backends)
-    title = Text.assemble(("markway top", "bold"), f"  {seen.at}  ")
-    if seen.problem:
-        yield title.append(seen.problem, "bold red")
-    elif record["damage"]:
-        yield title.append(f"damaged: {record['damage']}", "bold red")
-    elif not record["in_force"]:
-        yield title.append("nothing in force", "bold red")
-    else:
-        title.append(f"program {record['program'][:8]}  ", "dim")
-        yield title.append(
-            f"daemon {record['pid']}" if record["daemon"] else "no daemon", "" if record["daemon"] else "yellow"
-        )
     whole = _totals(seen, record["services"])
     yield Text(
         f"{count(len(record['services']), 'service')}, {up} of {count(len(backends), 'backend')} up, "
-        f"{_number(whole.connections)} connections/s, {whole.active:,} active, {_octets(whole.bytes)}/s"
+        f"{_number(whole.connections)} connections/s, {whole.active:,} active, {octets(whole.bytes)}/s"
     )
 
 
-def _keys(choice: Choice, room: int, rows: int) -> Text:
+def _title(seen: Seen) -> Text:
+    record = seen.record
+    title = Text.assemble(("markway top", "bold"), f"  {seen.at}  ")
+    if seen.problem:
+        return title.append(seen.problem, "bold red")
+    if record["damage"]:
+        return title.append(f"damaged: {record['damage']}", "bold red")
+    if not record["in_force"]:
+        return title.append("nothing in force", "bold red")
+    title.append(f"program {record['program'][:8]}  ", "dim")
+    return title.append(
+        f"daemon {record['pid']}" if record["daemon"] else "no daemon", "" if record["daemon"] else "yellow"
+    )
+
+
+def _keys(choice: Choice, room: int, rows: int, *, both: bool) -> Text:
     last = min(rows, choice.first + room)
     where = f"  ↑↓ scroll {choice.first + 1}-{last} of {rows}" if room < rows else ""
-    return Text(f"q quit  s sort: {choice.sort}{where}", "dim")
+    turn = f"  tab {'shapes' if choice.pane == 'services' else 'services'}" if both else ""
+    return Text(f"q quit{turn}  s sort: {choice.sort}{where}", "dim")
 
 
 def _totals(seen: Seen, services: Iterable[Record]) -> _Totals:
@@ -131,7 +160,7 @@ def _totals(seen: Seen, services: Iterable[Record]) -> _Totals:
     return _Totals(connections, active, octets)
 
 
-def _rows(seen: Seen, sort: str) -> Iterable[_Row]:
+def _rows(seen: Seen, sort: str) -> Iterable[Row]:
     def key(service: Record, backends: list[Record]) -> float:
         totals = _totals(seen, [{**service, "backends": backends}])
         return {"connections/s": totals.connections, "active": totals.active, "bytes/s": totals.bytes}.get(sort, 0.0)
@@ -144,24 +173,24 @@ def _rows(seen: Seen, sort: str) -> Iterable[_Row]:
             yield _backend_row(backend, seen.rates.get(f"{service['name']}/{backend['name']}", _RESTING))
 
 
-def _service_row(seen: Seen, service: Record) -> _Row:
+def _service_row(seen: Seen, service: Record) -> Row:
     totals = _totals(seen, [service])
     about = f"  {' '.join(service['listeners'])}  {service['policy'] or service['schedule']}"
     cells = {
         "CONN/S": Text(_number(totals.connections), "bold"),
         "ACTIVE": Text(f"{totals.active:,}", "bold"),
-        "BYTES/S": Text(_octets(totals.bytes), "bold"),
+        "BYTES/S": Text(octets(totals.bytes), "bold"),
     }
-    return _Row(cells, Text.assemble((service["name"], "bold"), (about, "dim")))
+    return Row(cells, Text.assemble((service["name"], "bold"), (about, "dim")))
 
 
-def _backend_row(backend: Record, rate: Rate) -> _Row:
+def _backend_row(backend: Record, rate: Rate) -> Row:
     style = _STYLES.get(backend["state"], "yellow")
     found = backend["checked"]
     answer = checked(backend)
     answer = answer if len(answer) <= _WIDEST_CHECK else f"{answer[: _WIDEST_CHECK - 1]}…"
     loads = backend["reading"] is not None or backend["factor"] < 1
-    return _Row(
+    return Row(
         {
             "BACKEND": Text(f"  {backend['name']}"),
             "STATE": Text(state(backend), style),
@@ -172,76 +201,10 @@ def _backend_row(backend: Record, rate: Rate) -> _Row:
             "GOT": Text("-" if rate.got is None else f"{rate.got:.1%}"),
             "CONN/S": Text("-" if rate.connections is None else _number(rate.connections)),
             "ACTIVE": Text(f"{backend['active']:,}"),
-            "BYTES/S": Text("-" if rate.bytes is None else _octets(rate.bytes)),
+            "BYTES/S": Text("-" if rate.bytes is None else octets(rate.bytes)),
         }
     )
 
 
-def _fitting(rows: Sequence[_Row], width: int) -> list[str]:
-    """The columns that there is room for, and that have anything in them."""
-    cells = [row.cells for row in rows if row.wide is None]
-    names = [n for n in _COLUMNS if n not in {"LOAD", "CHECK"} or any(c[n].plain != "-" for c in cells)]
-    for name in _DROPPED:
-        if sum(_natural(rows, names).values()) + _GAP * (len(names) - 1) <= width:
-            break
-        if name in names:
-            names.remove(name)
-    return names
-
-
-def _natural(rows: Sequence[_Row], names: Sequence[str]) -> dict[str, int]:
-    return {name: max([len(name), *(r.cells[name].cell_len for r in rows if name in r.cells)]) for name in names}
-
-
-def _widths(rows: Sequence[_Row], names: Sequence[str], width: int) -> dict[str, int]:
-    """As wide as the cells; the first column has what a wide screen has left, or must do with less."""
-    widths = _natural(rows, names)
-    over = sum(widths.values()) + _GAP * (len(names) - 1) - width
-    if over > 0:
-        widths["BACKEND"] = max(_NARROWEST_NAME, widths["BACKEND"] - over)
-    return widths
-
-
-def _header(names: Sequence[str], widths: Mapping[str, int]) -> Text:
-    return _joined([_padded(Text(name), name, widths[name]) for name in names], "reverse")
-
-
-def _line(row: _Row, names: Sequence[str], widths: Mapping[str, int]) -> Text:
-    if row.wide is None:
-        return _joined([_padded(row.cells[name], name, widths[name]) for name in names])
-    figures = [name for name in names if name in row.cells]
-    before = [name for name in names if name not in row.cells]
-    room = sum(widths[name] for name in before) + _GAP * (len(before) - 1)
-    return _joined([_padded(row.wide, "BACKEND", room), *(_padded(row.cells[n], n, widths[n]) for n in figures)])
-
-
-def _joined(cells: Iterable[Text], style: str = "") -> Text:
-    return Text(" " * _GAP, style).join(cells)
-
-
-def _padded(text: Text, name: str, width: int) -> Text:
-    padded = _cut(text, width)
-    if name in _LEFT:
-        padded.pad_right(max(0, width - padded.cell_len))
-    else:
-        padded.pad_left(max(0, width - padded.cell_len))
-    return padded
-
-
-def _cut(text: Text, width: int) -> Text:
-    shorter = text.copy()
-    shorter.truncate(width, overflow="ellipsis")
-    return shorter
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"  # noqa: PLR2004
-
-
-def _octets(value: float) -> str:
-    """Bytes in powers of a thousand, three digits: `1.23 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:  # noqa: PLR2004
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.3g} TB"

@@ -14,7 +14,7 @@ RECENT, LATELY = 3.0, 10.0
 
 
 class Counts(NamedTuple):
-    """Of one backend, since it came into force."""
+    """Of one backend, since it came into force; of a shape or class, `connections` are packets."""
 
     connections: int
     bytes: int
@@ -22,7 +22,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Of one backend, a second: None before there are two looks. `got` is its share of its service's connections."""
+    """As `Counts`, a second: None before there are two looks. `got` is its share of its service's connections."""
 
     connections: float | None = None
     bytes: float | None = None
@@ -36,12 +36,21 @@ class Pace:
         self._seen: deque[tuple[float, Mapping[str, Counts]]] = deque()
 
     def look(self, record: Mapping[str, Any], now: float) -> dict[str, Rate]:
-        """The rates by `service/backend`, from a status taken at `now` (seconds of any clock) and those before."""
+        """The rates by `service/backend`, `shape:` and `shape:class`.
+
+        From a status taken at `now` (seconds of any clock) and those before.
+        """
         counts = {
             f"{service['name']}/{backend['name']}": Counts(backend["connections"], backend["bytes"])
             for service in record["services"]
             for backend in service["backends"]
         }
+        shapes = {
+            f"{shape['name']}:{one['name']}": Counts(one["packets"], one["sent"])
+            for shape in record["shapes"]
+            for one in ({**shape, "name": ""}, *shape["classes"])
+        }
+        counts |= shapes
         self._seen.append((now, counts))
         while len(self._seen) > 2 and now - self._seen[1][0] >= LATELY:  # noqa: PLR2004
             self._seen.popleft()
@@ -51,10 +60,10 @@ class Pace:
             fresh = {name: counts[name].connections - self._before(name, LATELY)[1].connections for name in names}
             whole = sum(max(count, 0) for count in fresh.values())
             rates |= {name: self._rate(name, max(fresh[name], 0) / whole if whole else None) for name in names}
-        return rates
+        return rates | {name: self._rate(name, None) for name in shapes}
 
     def _before(self, name: str, seconds: float) -> tuple[float, Counts]:
-        """The last look at a backend that is `seconds` old, or the oldest there is; counters may have begun anew."""
+        """The last look at one that is `seconds` old, or the oldest there is; counters may have begun anew."""
         now, counts = self._seen[-1]
         found = now, counts[name]
         for at, earlier in reversed(self._seen):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from markway.apply.transaction import Present
     from markway.program.diff import Change, Changes
+    from markway.program.model import Fragment
+    from markway.program.steps import Steps
 
 _WIDE = 8
 """Elements of one set that are shown before the rest is counted."""
@@ -24,13 +26,13 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog="With --exit-code: 0 there is nothing to change, 2 there is, 1 an error. "
-        "Lines are nft(8) syntax; marks are shown beside the names they stand for."
+        "Lines are nft(8) syntax, or begin with tc, ip or sysctl; marks are shown beside the names they stand for."
     )(plan)
 
 
 def plan(
     file: File = DEFAULT_PATH,
-    full: Annotated[bool, typer.Option("--full", help="Show every element, however many.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show every element, class and command, however many.")] = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Say by the exit status if there are changes.")
     ] = False,
@@ -62,35 +64,52 @@ def plan(
 
 
 def _text(now: Present, changes: Changes, flows: Counter[int], *, full: bool) -> Iterator[str]:
+    from markway.api.plans import steps_by_owner
+
     if now.damage:
         yield f"# {now.damage}: the table is written anew"
     if not changes:
         yield "Nothing to change: the kernel holds this program."
         return
+    steps = steps_by_owner(changes)
     for part in changes.parts:
-        yield from _part(changes, part, full=full)
+        yield from _part(changes, part, steps.get(part.owner), full=full)
     yield from summary(changes, flows)
 
 
-def _part(changes: Changes, part: Change, *, full: bool) -> Iterator[str]:
+def _part(changes: Changes, part: Change, steps: Steps | None, *, full: bool) -> Iterator[str]:
+    from markway.cli.plan_shapes import folded
     from markway.program.diff import Changes as Part
     from markway.program.diff import lines
-    from markway.program.impact import entry_of, reasons
 
     old, new = (program.fragments.get(part.owner) for program in (changes.old, changes.new))
+    yield from _described(part, old, new, full=full)
+    yield from folded(steps.before if steps else (), full=full)
+    for line in lines(Part(changes.old, changes.new, (part,))):
+        if not line.startswith("add table"):
+            yield line if full else _folded(line)
+    yield from folded(steps.after if steps else (), full=full)
+    yield ""
+
+
+def _described(part: Change, old: Fragment | None, new: Fragment | None, *, full: bool) -> Iterator[str]:
+    """Whom a part is of, why it changes, and what it becomes, as comments."""
+    from markway.cli.plan_shapes import described, head
+    from markway.program.impact import entry_of, reasons
+
+    if "/" in part.owner:
+        yield f"# {head(part, old, new)}"
+        yield from (f"#   {line}" for line in (described(new, full=full) if new else ()))
+        return
     before, after = entry_of(old), entry_of(new)
     why = ", ".join(reasons(before, after))
-    head = f"service {part.owner}" if part.owner else "what all services share"
-    yield f"# {head}: {part.kind}{': ' + why if why else ''}"
+    whom = f"service {part.owner}" if part.owner else "what all services share"
+    yield f"# {whom}: {part.kind}{': ' + why if why else ''}"
     entry = after or before
     for backend in entry.backends if entry else ():
         share = " and ".join(f"{share:.1%} of new connections" for share in sorted({*backend.shares.values()}))
         where = ", ".join(backend.endpoints)
         yield f"#   {backend.name}: mark 0x{backend.mark:08x}, {where}, {share or 'no new connection'}"
-    for line in lines(Part(changes.old, changes.new, (part,))):
-        if not line.startswith("add table"):
-            yield line if full else _folded(line)
-    yield ""
 
 
 def _folded(line: str) -> str:
@@ -105,6 +124,7 @@ def _folded(line: str) -> str:
 def summary(changes: Changes, flows: Counter[int]) -> Iterator[str]:
     """The blast radius in words."""
     from markway.api.plans import touched
+    from markway.cli.plan_shapes import summary as of_shapes
     from markway.program.impact import impacts
 
     listed = impacts(changes)
@@ -116,4 +136,5 @@ def summary(changes: Changes, flows: Counter[int]) -> Iterator[str]:
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
             yield f"{count(len(names), 'service')} {words}: {shown}"
+    yield from of_shapes(changes)
     yield f"{touched(changes, flows)} of {count(flows.total(), 'established connection')} touched"

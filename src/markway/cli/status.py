@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import Json, count, need_root, told
+from markway.cli.common import Json, count, held, need_root, told
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+    from markway.cli.columns import Columns, Row
 
 Record = dict[str, Any]
 
@@ -24,25 +27,33 @@ _ANSWER = 5.0
 _ASKING = {"not at all": "This kernel cannot ask the queue worker: the slot tables decide for every service."}
 
 
+_INDENT = "  "
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog="WEIGHT is what new connections are shared by now, of what the file or an operator says; LOAD what "
         "its load leaves of it; CHECK the last answer. ASKED and GOT are shares of the service's new connections "
         "since its last change; the counts are since the backend came into force. ACTIVE are those not closed yet. "
+        "Of a class, RATE and CEIL are asked, in bits a second, and NOW is got; BORROWED are packets that left on the "
+        "rate of a class above it, BACKLOG waits. "
         "Exit status 1 if the kernel does not hold what was applied."
     )(status)
 
 
-def status(as_json: Json = False) -> None:
-    """Show the program in force, its services, and each backend's state, weight, and share asked beside share got."""
+def status(
+    full: Annotated[bool, typer.Option("--full", help="Show every class of a shape, however many.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the program in force, and of services, backends, shapes and classes what was asked beside what they got."""
     need_root("status")
     with told():
         record = taken()
     if as_json:
         print(json.dumps(record, indent=2))
     else:
-        _show(record)
+        _show(record, full=full)
     if record["damage"] or (record["last"] and not record["in_force"]):
         raise typer.Exit(1)
 
@@ -65,7 +76,7 @@ def taken() -> Record:
     return found
 
 
-def _show(record: Record) -> None:
+def _show(record: Record, *, full: bool) -> None:
     if record["damage"]:
         print(f"Damaged: {record['damage']}. Mend it with: markway apply")
         return
@@ -76,8 +87,8 @@ def _show(record: Record) -> None:
     if not record["in_force"]:
         print(f"Nothing in force, since a restart or a flush. Last was {why}, {at}: apply it again")
         return
-    services = record["services"]
-    print(f"Program {record['program'][:8]}, {count(len(services), 'service')}, since {at} ({why})")
+    services, shapes = record["services"], record["shapes"]
+    print(f"Program {record['program'][:8]}, {held(len(services), len(shapes))}, since {at} ({why})")
     if record["confirm_within"] is not None:
         print(
             f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"
@@ -88,6 +99,9 @@ def _show(record: Record) -> None:
         print(_ASKING.get(record["asking"], f"The queue worker is asked by {record['asking']}."))
     for service in services:
         _show_service(service)
+    for shape in shapes:
+        _show_shape(shape, full=full)
+    _show_marks(record["marks"])
 
 
 def _at(seconds: float) -> str:
@@ -97,14 +111,49 @@ def _at(seconds: float) -> str:
 
 
 def _show_service(service: Record) -> None:
-    from rich.console import Console
-
     refused = f", {service['refused']:,} refused" if service["refused"] else ""
     print(f"\n{service['name']}  {' '.join(service['listeners'])}  {service['mode']} {service['schedule']}")
     print(f"  {count(service['offered'], 'connection')} offered{refused}")
+    _console().print(_table(service))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
     console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=250)
-    console.print(_table(service))
+    return console if console.is_terminal else Console(highlight=False, width=250)
+
+
+def _show_shape(shape: Record, *, full: bool) -> None:
+    from markway.cli.shapes import COLUMNS, about, table, trouble, whole
+
+    print(f"\n{shape['name']}  {about(shape)}")
+    print(f"  {trouble(shape) or whole(shape)}")
+    for notice in shape["notices"]:
+        print(f"  {notice}")
+    rows, left_out = table(shape) if not full else table(shape, None)
+    if not rows:
+        return
+    _print_rows(COLUMNS, rows)
+    if left_out:
+        print(f"  and {left_out:,} quieter ones: markway status --full")
+
+
+def _show_marks(marks: list[Record]) -> None:
+    if marks:
+        from markway.cli.shapes import MARKS, mark_rows
+
+        print("\nmarks")
+        _print_rows(MARKS, mark_rows(marks))
+
+
+def _print_rows(columns: Columns, rows: list[Row]) -> None:
+    from rich.text import Text
+
+    console = _console()
+    fitted = columns.fit(rows, console.width - len(_INDENT))
+    for line in (fitted.header(), *map(fitted.line, rows)):
+        console.print(Text(_INDENT).append(line), no_wrap=True, soft_wrap=True)
 
 
 def _table(service: Record) -> Table:

@@ -1,4 +1,4 @@
-"""`markway top`: services and backends as they are now, again and again."""
+"""`markway top`: services, backends, shapes and classes as they are now, again and again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WIDE = 160
 _KEYS = {
     b"\x1b[A": "up", b"\x1bOA": "up", b"k": "up", b"\x1b[B": "down", b"\x1bOB": "down", b"j": "down",
     b"\x1b[5~": "page up", b"\x1b[6~": "page down", b" ": "page down", b"\x1b[H": "first", b"g": "first",
-    b"\x1b[F": "last", b"G": "last", b"s": "sort", b"q": "quit", b"Q": "quit", b"\x03": "quit",
+    b"\x1b[F": "last", b"G": "last", b"s": "sort", b"\t": "turn", b"q": "quit", b"Q": "quit", b"\x03": "quit",
 }  # fmt: skip
 _ANY_KEY = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 
@@ -43,8 +43,9 @@ _ANY_KEY = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog="Keys: q quits, s sorts by something else, arrows, PgUp and PgDn scroll. CONN/S and BYTES/S are of the "
-        "last 3 seconds, GOT is the share of the service's connections in the last 10. Without the daemon, states, "
+        epilog="Keys: q quits, Tab turns to the shapes and back, s sorts by something else, arrows, PgUp and PgDn "
+        "scroll. Figures a second are of the last 3 seconds, GOT is the share of the service's connections in the last "
+        "10. A class's bar ends at its ceil; what is beyond its rate, │, is borrowed. Without the daemon, states, "
         "loads and checks are as they were last."
     )(top)
 
@@ -53,10 +54,10 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print one frame, after one interval, and end.")] = False,
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="How often to look.")] = "1s",
 ) -> None:
-    """Show live what backends do: state, connections and bytes a second, shares, weights, loads, checks."""
+    """Show live what backends and classes do: state, shares, connections, bytes and bits a second, checks, loads."""
     from rich.console import Console
 
-    from markway.cli.frame import Choice, frame
+    from markway.cli.frame import Choice, frame, panes
     from markway.cli.pace import Pace
 
     pause = max(seconds(every), 0.1)
@@ -68,8 +69,10 @@ def top(
             _look(pace)
             time.sleep(pause)
             seen = _look(pace)
-        for line in frame(seen, Choice(), console.width if console.is_terminal else _WIDE, None):
-            console.print(line, no_wrap=True, soft_wrap=True)
+        width = console.width if console.is_terminal else _WIDE
+        for pane in panes(seen.record):
+            for line in frame(seen, Choice(pane=pane), width, None):
+                console.print(line, no_wrap=True, soft_wrap=True)
         return
     if not console.is_terminal:
         fail("top needs a terminal; --once prints one frame anywhere", 2)
@@ -141,15 +144,15 @@ def _look_again(pace: Pace, before: Seen) -> Seen:
 
 def _press(key: str, choice: Choice, height: int) -> bool:
     """Do what a key is for; whether there is anything new to see."""
-    from markway.cli.frame import SORTS
-
     page = max(1, height - 8)
     moves = {"up": -1, "down": 1, "page up": -page, "page down": page, "first": -choice.first, "last": sys.maxsize}
     if key in moves:
         choice.first = max(0, choice.first + moves[key])
     elif key == "sort":
-        choice.sort = SORTS[(SORTS.index(choice.sort) + 1) % len(SORTS)]
-    return key in moves or key == "sort"
+        choice.sort_otherwise()
+    elif key == "turn":
+        choice.turn()
+    return key in moves or key in {"sort", "turn"}
 
 
 def _pressed(wait: float) -> list[str]:

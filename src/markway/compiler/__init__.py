@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from markway.compiler.abilities import Abilities, CompileError
 from markway.compiler.asking import Asking
 from markway.compiler.balance import service_fragment
 from markway.compiler.base import base_fragment
 from markway.compiler.pools import mark_names, pools
+from markway.compiler.shaping import basis_of, fragments_of, numbered
 from markway.config.model import Config
 from markway.marks import Registry, assign, release, reserve
 from markway.program.model import Program
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from markway.balance.state import Weights
+    from markway.compiler.shaping import Basis
     from markway.config.model import Service
     from markway.marks import Field
     from markway.program.model import Fragment
 
-__all__ = ["Asking", "Compiled", "compile_config", "reweigh"]
+__all__ = ["Abilities", "Asking", "CompileError", "Compiled", "compile_config", "reweigh"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Compiled:
     registry: Registry
     program: Program
     weights: Weights = field(default_factory=dict)
-    asking: Asking = Asking.QUEUE
+    abilities: Abilities = field(default_factory=Abilities)
+    basis: Basis | None = None
+    """What shaping was compiled from; None if the file says nothing of it."""
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
@@ -55,7 +60,7 @@ def compile_config(
     registry: Registry,
     before: Compiled = _NOTHING,
     weights: Weights = _AS_CONFIGURED,
-    asking: Asking | None = None,
+    abilities: Abilities | None = None,
 ) -> Compiled:
     """Compile a configuration.
 
@@ -64,12 +69,13 @@ def compile_config(
         registry: numbers and slots given so far.
         before: an earlier result; services unchanged since then are not compiled again.
         weights: of the services whose backends are not worth what the file says.
-        asking: how this kernel takes packets to the queue worker; as before, if it is not given.
+        abilities: what this kernel can do; as before, if it is not given.
 
     Raises:
         markway.marks.MarksError: the mask is too small for the file.
+        CompileError: the file asks for what cannot be had together, or from this kernel.
     """
-    asking = asking or before.asking
+    abilities = abilities or before.abilities
     known = before.services
     reweighed = {
         name for name in weights.keys() | before.weights.keys() if weights.get(name) != before.weights.get(name)
@@ -83,18 +89,27 @@ def compile_config(
     if not same_names:
         registry = release(assign(registry, (n for s in config.services for n in mark_names(s)), config.mask))
     registry = reserve(registry, {pool.name: pool.size for s in changed for pool in pools(s, registry, weights)})
+    registry = numbered(registry, config.shaping)
     marks = registry.backend_field(config.mask)
     if marks != before.marks:
         changed = list(config.services)
     fresh = {s.name: service_fragment(s, registry, marks, weights) for s in changed}
-    fragments = {**before.program.fragments, **fresh}
-    for name in fragments.keys() - {s.name for s in config.services} if not same_names else ():
-        del fragments[name]
+    services = {s.name: s for s in config.services}
+    basis = basis_of(config.shaping, services, registry, config.mask, abilities)
+    shaped = fragments_of(basis, before.basis, before.program.fragments)
+    held = before.program.fragments
+    fragments = {owner: held[owner] for owner in held if owner in services or not owner} | fresh | shaped
     base = fragments.get("")
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
-    if base is None or marks != before.marks or needs != base.needs or _room(registry) != _room(before.registry):
-        fragments[""] = base_fragment(marks, needs, registry.next_offset, asking)
-    return Compiled(config, registry, Program(fragments), weights, asking)
+    same = base and (marks, needs, _room(registry), abilities.asking) == (
+        before.marks,
+        base.needs,
+        _room(before.registry),
+        before.abilities.asking,
+    )
+    if not same:
+        fragments[""] = base_fragment(marks, needs, registry.next_offset, abilities.asking)
+    return Compiled(config, registry, Program(fragments), weights, abilities, basis)
 
 
 def reweigh(before: Compiled, changed: Mapping[str, Mapping[str, int] | None]) -> Compiled:
@@ -109,8 +124,8 @@ def reweigh(before: Compiled, changed: Mapping[str, Mapping[str, int] | None]) -
     fresh = {s.name: service_fragment(s, registry, before.marks, weights) for s in services}
     same_sets = all(item.sets.keys() == before.program.fragments[name].sets.keys() for name, item in fresh.items())
     if not same_sets or not _same_needs(fresh, before.program) or _room(registry) != _room(before.registry):
-        return compile_config(before.config, before.registry, before, weights, before.asking)
-    following = Compiled(before.config, registry, before.program.evolved(fresh), weights, before.asking)
+        return compile_config(before.config, before.registry, before, weights)
+    following = replace(before, registry=registry, program=before.program.evolved(fresh), weights=weights)
     following.__dict__["services"] = before.services
     return following
 

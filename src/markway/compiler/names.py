@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import TYPE_CHECKING
 
 from markway.program.nft import Match, Term
 
 if TYPE_CHECKING:
-    from markway.config.model import Refusal, Service
+    from collections.abc import Iterable
+
+    from markway.config.model import Network, Refusal, Service
 
 CONNTRACK = Term("ct mark")
 PACKET = Term("meta mark")
@@ -67,3 +69,16 @@ def pool_name(service: Service, family: Family) -> str:
 def refusal_chain(refusal: Refusal) -> str:
     """The shared chain that answers a refused connection."""
     return f"refuse/{refusal}"
+
+
+def merged(networks: Iterable[Network], family: Family) -> tuple[str, ...]:
+    """The networks of a family as nft writes them, without the overlaps that it refuses."""
+    mine = [network for network in networks if network.version == family.version]
+    whole = collapse_addresses(mine)  # type: ignore[type-var]
+    return tuple(str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n) for n in whole)
+
+
+def networks(among: Iterable[Network], family: Family) -> str:
+    """An anonymous set of networks; empty if none is of the family."""
+    texts = merged(among, family)
+    return f"{{ {', '.join(texts)} }}" if texts else ""

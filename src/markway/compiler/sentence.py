@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import collapse_addresses
 from typing import TYPE_CHECKING
 
 from markway.compiler.asking import UNDECIDED
-from markway.compiler.names import CONNTRACK, GONE, IP, UP, Family, hexed, refusal_chain, service_chain
+from markway.compiler.names import CONNTRACK, GONE, IP, UP, Family, hexed, networks, refusal_chain, service_chain
 from markway.config.model import Protocol, Refusal, Schedule
 from markway.program.nft import (
     And,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markway.compiler.pools import Pool
-    from markway.config.model import Network, Persist, Service
+    from markway.config.model import Persist, Service
 
 HASH_SEED = 0x6D77
 """Fixed, so that two directors with one file choose alike."""
@@ -156,7 +155,7 @@ def limits(service: Service, families: tuple[Family, ...]) -> Chain | None:
     rules: list[Rule] = [_FORGOTTEN_FLOW] if cut else []
     for family in families:
         source = Term(f"{family.name} saddr")
-        denied, allowed = _networks(service.deny, family), _networks(service.allow, family)
+        denied, allowed = networks(service.deny, family), networks(service.allow, family)
         if denied:
             rules.append((Match(source, "", Term(denied)), refuse))
         if allowed:
@@ -197,11 +196,3 @@ def _rate_name(service: Service, family: Family) -> str:
 
 def _limits_name(service: Service) -> str:
     return f"service/{service.name}/limits"
-
-
-def _networks(networks: tuple[Network, ...], family: Family) -> str:
-    """An anonymous set of networks, without the overlaps that nft refuses; empty if none is of the family."""
-    mine = [network for network in networks if network.version == family.version]
-    merged = collapse_addresses(mine)  # type: ignore[type-var]
-    text = ", ".join(str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n) for n in merged)
-    return f"{{ {text} }}" if text else ""

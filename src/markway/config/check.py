@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from markway.config.build import build
 from markway.config.build_api import api_of
+from markway.config.build_shape import shaping_of
 from markway.config.conflicts import check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
@@ -29,7 +30,9 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     check_claims(claims, report)
     check_chains(built, report)
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
-    return Config(services, _mask(files, services, report), api_of(files, claims, report))
+    backends = {one.name: frozenset(backend.name for backend in one.backends) for one in services}
+    shaping = shaping_of(files, backends, report)
+    return Config(services, _mask(files, services, report), api_of(files, claims, report), shaping)
 
 
 def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:

@@ -15,3 +15,24 @@ class Form:
 
 
 Duration = Annotated[str | None, Form("a duration with its unit", r"^\s*([0-9]+(\.[0-9]+)?\s*[a-zµ]+\s*)+$")]
+
+_BANDWIDTH = r"^[0-9]+(\.[0-9]+)?[ \t]*(([kKmMgGtT][iI]?)?([bB][iI][tT]|[bB][pP][sS]))?$"
+_SIZE = r"^[0-9]+(\.[0-9]+)?[ \t]*([bB]|[kKmMgG][bB]?|[kKmMgG][bB][iI][tT])?$"
+_DEVICE = r"^[^/\s]{1,15}$"
+_NETWORK = r"^[0-9a-fA-F:.]+(/[0-9]+)?$"
+_PORTS = r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"
+_MARK = r"^(0[xX][0-9a-fA-F]+|[0-9]+)(/0[xX][0-9a-fA-F]+)?$"
+
+Text = Annotated[str | None, Form("a string")]
+Words = Annotated[str | list[str] | None, Form("a string or a list of strings")]
+Device = Annotated[str | None, Form("the name of a device", _DEVICE)]
+Devices = Annotated[str | list[str] | None, Form("a string or a list of strings", _DEVICE)]
+Networked = Annotated[str | None, Form("a network", _NETWORK)]
+Networks = Annotated[str | list[str] | None, Form("a string or a list of strings", _NETWORK)]
+Bandwidth = Annotated[str | int | None, Form("a rate of bits", _BANDWIDTH)]
+Size = Annotated[str | int | None, Form("a size", _SIZE)]
+Amount = Annotated[str | int | None, Form("a number or a size", _SIZE)]
+Ports = Annotated[str | int | list[str | int] | None, Form("a port, a range of ports or a list of these", _PORTS)]
+Mark = Annotated[str | int | None, Form("a mark as VALUE/MASK or an integer", _MARK)]
+Numbered = Annotated[str | int | None, Form("a name or a number")]
+Numbers = Annotated[str | int | list[str | int] | None, Form("a name, a number or a list of these")]

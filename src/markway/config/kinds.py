@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from markway.config.model import Backend
 
 K = TypeVar("K", bound=StrEnum)
+W = TypeVar("W", bound=str)
 M = TypeVar("M", bound=BaseModel)
 
 _MANY = 4
@@ -36,7 +37,7 @@ def kind_of(where: Place, table: BaseModel, kinds: type[K], report: Report) -> K
     return None
 
 
-def of_no_use(kind: K, uses: Mapping[str, Collection[K]]) -> dict[str, str]:
+def of_no_use(kind: W, uses: Mapping[str, Collection[W]]) -> dict[str, str]:
     """The keys that a kind has no use for, each with a hint; `uses` tells which kinds have."""
     return {
         key: f"it is for {listed(sorted(users), 'and')}" if len(users) <= _MANY else "leave it out"

@@ -14,6 +14,7 @@ from markway.config.check import check
 from markway.config.messages import validate
 from markway.config.positions import Position, Positions, scan
 from markway.config.problems import ConfigError, Finding, Problem, Report, quote, show
+from markway.config.shaping import Shaping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -119,10 +120,10 @@ def _load(sources: Sequence[Source]) -> Loaded:
             files.append((number, validate(number, raw, report)))
     config = check(files, report)
     problems = [*broken, *_located(report.errors, sources, texts)]
-    if not problems and not config.services:
-        hint = "write a table such as [service.web]"
+    if not problems and not config.services and config.shaping == Shaping():
+        hint = "write a table such as [service.web] or [shape.wan]"
         empty = not any(text.strip() for text in texts.values())
-        what = "the file is empty" if empty and len(sources) == 1 else "there is no service"
+        what = "the file is empty" if empty and len(sources) == 1 else "there is neither a service nor a shape"
         problems.append(Problem(sources[0].name, 1, 1, "", what, hint))
     if problems:
         raise ConfigError(problems)

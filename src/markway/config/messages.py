@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-_WORDS = {bool: "true or false", float: "a number"}
-_NAMED_BELOW = {0: "service", 2: "backend"}  # tables whose keys are names that the operator chose
+_WORDS = {bool: "true or false", float: "a number", str: "a string"}
+_NAMED_BELOW = {0: {"service", "shape", "mark", "uplink", "realm"}, 2: {"backend", "class"}}
+"""Tables whose keys are names that the operator chose."""
 
 
 def validate(source: int, raw: dict[str, Any], report: Report) -> File:
@@ -66,14 +67,14 @@ def _take_out(raw: Any, path: Path) -> None:
     if isinstance(around, dict):
         del around[path[-1]]
     else:
-        around[path[-1]] = ""
+        around[path[-1]] = {} if pattern(path) in TABLES else ""
 
 
 def pattern(path: Path) -> str:
     """The path with `NAME` for the names that the operator chose."""
     parts = [part for part in path if isinstance(part, str)]
-    for at, table in _NAMED_BELOW.items():
-        if len(parts) > at + 1 and parts[at] == table:
+    for at, tables in _NAMED_BELOW.items():
+        if len(parts) > at + 1 and parts[at] in tables:
             parts[at + 1] = "NAME"
     return ".".join(parts)
 
@@ -102,7 +103,8 @@ def _explain(source: int, path: Path, raw: Any, report: Report) -> None:
     elif field is None:
         _unknown_key(place, value, report)
     elif isinstance(path[-1], int):
-        report.error(place, f"expected a string, got {describe(value)}", f"for example {_element_example(field)}")
+        kind = "table" if pattern(path) in TABLES else "string"
+        report.error(place, f"expected a {kind}, got {describe(value)}", f"for example {_element_example(field)}")
     else:
         _wrong_value(place, value, field, report)
 
@@ -140,6 +142,8 @@ def _wrong_value(place: Place, value: Any, field: FieldInfo, report: Report) -> 
 def _value_hint(place: Place, value: Any, field: FieldInfo) -> str:
     form = form_of(field)
     kinds = _alternatives(field.annotation)
+    if isinstance(value, dict) and form is not None and form.name == "a list of tables":
+        return f"write [[{show(place.path)}]] in double brackets"
     if isinstance(value, str) and int in kinds and value.isascii() and value.isdigit():
         return f"did you mean {int(value)}, without quotes?"
     if form is not None and isinstance(value, int) and not isinstance(value, bool):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -26,17 +27,25 @@ _INTRODUCTION = """# The configuration file
 
 One [TOML](https://toml.io) file, or a directory of `*.toml` files that are read as one. Every problem in
 them is reported at once, with its line and column, and nothing is changed then. The order of tables means
-nothing.
+nothing, except that of a shape's classes and filters, and of marks.
 
 Editors complete and check the file with the [JSON Schema](markway.schema.json) (`markway schema`).
 
-* **Names** of services and backends are 1 to 63 of `a-z`, `0-9`, `_`, `.` and `-`, and start with a letter or
-  digit. A name with dots is quoted: `[service."www.example.org"]`.
+* **Names** of services, backends, shapes and classes are 1 to 63 of `a-z`, `0-9`, `_`, `.` and `-`, and start with a
+  letter or digit. A name with dots is quoted: `[service."www.example.org"]`.
 * **Durations** are numbers with units, as systemd writes them: `90s`, `10m`, `1h 30min`, `2d`. Units are `ms`,
   `s`, `m` or `min`, `h`, `d` and `w`; a number without a unit is refused.
+* **Rates of bits** and **sizes** are written as tc(8) has them: `1024kbit`, `1.5mbit`; `100kbps` is bytes per second;
+  `15k` is 15360 bytes. A number without a unit is bits per second, or bytes.
 * **Addresses** are written out: names are not looked up. IPv6 addresses are in brackets where a port follows.
 * **Networks** are addresses with a prefix length and no bits beyond it: `10.0.0.0/8`, `2001:db8::/32`.
 """
+
+
+_LISTS = {"match", "filter", "routes"}
+_INLINE = {"fallback", "persist", "check", "load", "discipline", "match", "routes", "route"}
+_OWN_TABLES = {"backend", "class", "filter"}
+"""Keys whose tables have sections of their own."""
 
 
 class _Generator(GenerateJsonSchema):
@@ -88,19 +97,25 @@ def _refine(schema: dict[str, Any], field: FieldInfo) -> None:
 def reference_markdown() -> str:
     """The manual of the configuration: every table and key with its type, default and example."""
     parts = [_INTRODUCTION]
+    seen: dict[type[BaseModel], str] = {}
     for path, table in TABLES.items():
         if table is not File:
-            parts.append(_section(path, table))
+            parts.append(_section(path, table, seen.get(table)))
+            seen.setdefault(table, path)
     return "\n".join(parts)
 
 
-def _section(path: str, table: type[BaseModel]) -> str:
-    lines = [f"## `[{path}]`", "", (table.__doc__ or "").strip(), ""]
+def _section(path: str, table: type[BaseModel], before: str | None) -> str:
+    """One table's; of one that stands elsewhere too, in `before`, only that."""
     key = path.rsplit(".", 1)[-1]
-    if key in {"fallback", "persist", "check", "load"}:
-        lines += [f"Also written inline, as `{key} = {{ … }}`.", ""]
+    lines = [f"## `[[{path}]]`" if key in _LISTS else f"## `[{path}]`", ""]
+    if before is not None:
+        return "\n".join([*lines, f"As `{before}`.", ""])
+    lines += [(cleandoc(table.__doc__ or "")), ""]
+    if key in _INLINE:
+        lines += [f"Also written inline, as `{key} = {'[{ … }]' if key in _LISTS else '{ … }'}`.", ""]
     for key, field in fields(table).items():
-        if key != "backend":
+        if key not in _OWN_TABLES:
             lines += _entry(key, field, needed=required(table, key))
     return "\n".join(lines)
 

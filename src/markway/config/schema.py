@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from markway.config.forms import Duration, Form
 from markway.config.model import DEFAULT_MASK, POLICIES
 from markway.config.schema_checks import Api, Check, Load
+from markway.config.schema_shape import SHAPE_TABLES, MarkTable, RealmTable, ShapeTable, UplinkTable
 
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
 
@@ -267,7 +268,19 @@ class File(BaseModel):
     api: Api | None = Field(None, description="Where the daemon answers besides its Unix socket.")
     service: dict[str, ServiceTable] = Field(
         default_factory=dict,
-        description="The services, each a table `[service.NAME]`. At least one in all files.",
+        description="The services, each a table `[service.NAME]`.",
+    )
+    shape: dict[str, ShapeTable] = Field(
+        default_factory=dict, description="Links whose rate is shared, each a table `[shape.NAME]`."
+    )
+    mark: dict[str, MarkTable] = Field(
+        default_factory=dict, description="Rules that set a class or an uplink, each a table `[mark.NAME]`."
+    )
+    uplink: dict[str, UplinkTable] = Field(
+        default_factory=dict, description="Routing tables for marked packets, each a table `[uplink.NAME]`."
+    )
+    realm: dict[str, RealmTable] = Field(
+        default_factory=dict, description="Realms of routes, each a table `[realm.NAME]`."
     )
 
 
@@ -281,20 +294,23 @@ TABLES: dict[str, type[BaseModel]] = {
     "service.NAME.check": Check,
     "service.NAME.load": Load,
     "service.NAME.backend.NAME": BackendTable,
+    **SHAPE_TABLES,
 }
 """Every table of a file by its path, in the order of the reference."""
 
 REQUIRED: dict[type[BaseModel], tuple[str, ...]] = {
-    File: ("service",),
     ServiceTable: ("listen", "backend"),
     Persist: ("timeout",),
     Sorry: ("address",),
     BackendTable: ("address",),
+    ShapeTable: ("device",),
+    UplinkTable: ("table",),
+    RealmTable: ("number",),
 }
 """The keys that `check` misses when they are absent."""
 
 LATER: dict[str, frozenset[str]] = {
-    "": frozenset({"shape", "guard", "blocklist"}),
+    "": frozenset({"guard", "blocklist"}),
     "service.NAME.mode": frozenset({"dsr", "stateless"}),
 }
 """Keys and values that other versions of Markway have or will have: refused with that reason."""

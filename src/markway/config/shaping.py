@@ -29,7 +29,8 @@ class Discipline:
     """A queueing discipline (tc(8)) without classes of its own, or the one that holds a shape's classes.
 
     `options` are pairs of tc's own words in tc's order: ``(("perturb", "10"), ("limit", "127"))``; a word that takes
-    no value has an empty one. `strict` refuses a kernel that lacks the kind instead of taking the nearest.
+    no value has an empty one. `strict` refuses a kernel that lacks the kind instead of taking the nearest. Options are
+    whole: the rate of a root is among them (`rate` of tbf, `bandwidth` of cake), beside being its shape's.
     """
 
     kind: str
@@ -84,7 +85,10 @@ class Match:
 class Key:
     """One key of a u32 filter (tc-u32(8)): `width` bytes at `offset` of the header, masked, equal `value`.
 
-    `base` is "ip" (the network header, tc's `at N`) or "next" (the header behind it, tc's `at nexthdr+N`).
+    `base` is "ip" (the network header, tc's `at N`) or "next" (the header behind it, tc's `at nexthdr+N`). Of "next"
+    the kernel knows the place only in a hash table that a filter with an `offset` links to; in any other it reads
+    from the network header (u32_classify in net/sched/cls_u32.c). Offsets suit the width: 2 bytes lie at even ones, 4
+    at multiples of 4.
     """
 
     width: int  # 1 | 2 | 4
@@ -107,8 +111,8 @@ class Filter:
     """A classifier of tc: what it finds goes to `target`, a class of its shape.
 
     `preference` and `protocol` are tc's: lower preferences are asked first; `protocol` is `all`, `ip`, `ipv6` or
-    another that tc knows. Filters of one preference keep the file's order. Of the rest, what belongs to the
-    kind is set.
+    another that tc knows. Filters of one preference have one kind and one protocol, those of fw also one mask, as
+    the kernel demands, and keep the file's order. Of the rest, what belongs to the kind is set.
     """
 
     kind: FilterKind
@@ -119,7 +123,7 @@ class Filter:
     selectors: tuple[str, ...] = ()
     """Of u32, as the operator wrote them."""
     keys: tuple[Key, ...] = ()
-    """Of u32, what the selectors mean."""
+    """Of u32, what the selectors mean; all must hold. Their protocol is asked for among them, if need be."""
     mark: tuple[int, int] = (0, 0)
     """Of fw: value and mask of the packet's mark."""
     from_realm: int | None = None

@@ -40,7 +40,7 @@ _LONGEST_NAME = 63
 @lru_cache(maxsize=1 << 10)
 def parse_timeout(text: str) -> int:
     """A time span as systemd writes it (`10m`, `1h 30min`): whole seconds, 1 second to 30 days."""
-    span = _parse_span(text)
+    span = parse_span(text)
     if span.denominator != 1:
         raise WrongValue(f"{quote(text)} is not a whole number of seconds", 'the shortest timeout is "1s"')
     seconds = int(span)
@@ -57,7 +57,7 @@ def parse_timeout(text: str) -> int:
 @lru_cache(maxsize=1 << 10)
 def parse_interval(text: str) -> float:
     """A time span between two looks at something: seconds, 50 milliseconds to 1 day."""
-    span = _parse_span(text)
+    span = parse_span(text)
     if not Fraction(1, 20) <= span <= DAY:
         raise WrongValue(f"{quote(text)} is too {'short' if span < 1 else 'long'}", "50ms to 1d")
     return float(span)
@@ -65,13 +65,14 @@ def parse_interval(text: str) -> float:
 
 def parse_notice(text: str) -> float:
     """How long before it happens something is told: seconds, 1 hour to 1 year."""
-    span = _parse_span(text)
+    span = parse_span(text)
     if not HOUR <= span <= 365 * DAY:
         raise WrongValue(f"{quote(text)} is too {'short' if span < DAY else 'long'}", "1h to 365d")
     return float(span)
 
 
-def _parse_span(text: str) -> Fraction:
+def parse_span(text: str) -> Fraction:
+    """A time span of any length: seconds."""
     total = Fraction(0)
     at = 0
     stripped = text.rstrip(" \t")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from markway.config.model import Address, Network, PortRange, Protocol
     from markway.config.schema import ServiceTable
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -51,31 +52,31 @@ def check_name(place: Place, report: Report) -> None:
 
 
 def parse_each(
-    place: Place, key: str, value: str | list[str] | None, parse: Callable[[str], T], report: Report
+    place: Place, key: str, value: str | int | Sequence[str | int] | None, parse: Callable[[str], T], report: Report
 ) -> list[tuple[Path, T]]:
-    """Each text at a key (one, or a list of them) as a value, with its path."""
+    """Each text at a key (one, or a list of them) as a value, with its path. A number is its text."""
     if value is None:
         return []
     path = (*place.path, key)
-    if isinstance(value, str):
-        return _parse_one(Place(place.source, path), value, parse, report)
+    if isinstance(value, str | int):
+        return _parse_one(Place(place.source, path), str(value), parse, report)
     found = []
     for index, text in enumerate(value):
         where = Place(place.source, (*path, index))
         if where not in report.pruned:
-            found += _parse_one(where, text, parse, report)
+            found += _parse_one(where, str(text), parse, report)
     return found
 
 
-def value_of(place: Place, text: str | None, parse: Callable[[str], T], default: T, report: Report) -> T:
-    """The text at a place as a value; the default if it is absent or wrong."""
-    found = [] if text is None else _parse_one(place, text, parse, report)
+def value_of(place: Place, given: S | None, parse: Callable[[S], T], default: T, report: Report) -> T:
+    """What is at a place as a value; the default if it is absent or wrong."""
+    found = [] if given is None else _parse_one(place, given, parse, report)
     return found[0][1] if found else default
 
 
-def _parse_one(place: Place, text: str, parse: Callable[[str], T], report: Report) -> list[tuple[Path, T]]:
+def _parse_one(place: Place, given: S, parse: Callable[[S], T], report: Report) -> list[tuple[Path, T]]:
     try:
-        return [(place.path, parse(text))]
+        return [(place.path, parse(given))]
     except WrongValue as wrong:
         report.error(place, wrong.message, wrong.suggestion)
         report.prune(place.source, place.path)

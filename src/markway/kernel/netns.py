@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from markway.kernel import batch
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -163,27 +165,10 @@ def send_signal(pidfd: int, number: signal.Signals) -> None:
 
 
 def _batch(tool: str, name: str | None, lines: Sequence[str]) -> None:
-    where = [] if name is None else ["-n", name]
-    done = subprocess.run(
-        [tool, *where, "-batch", "-"],
-        input="\n".join(lines) + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise NetnsError(f"{name or 'this namespace'}: {_reason(tool, lines, done.stderr)}")
-
-
-def _reason(tool: str, lines: Sequence[str], stderr: str) -> str:
-    # iproute2 ends its message with "Command failed -:N", N counting our lines from 1.
-    said = [line.strip() for line in stderr.splitlines() if line.strip()]
-    why = "; ".join(line for line in said if not line.startswith("Command failed"))
-    why = why.removeprefix("RTNETLINK answers: ").removeprefix("Error: ")
-    numbers = [line.rpartition(":")[2] for line in said if line.startswith("Command failed")]
-    if numbers and numbers[0].isdigit() and 0 < int(numbers[0]) <= len(lines):
-        return f"{tool} {lines[int(numbers[0]) - 1]}: {why}"
-    return f"{tool}: {why}"
+    try:
+        batch.run(tool, lines, name)
+    except batch.BatchError as error:
+        raise NetnsError(f"{name or 'this namespace'}: {error}") from error
 
 
 @contextmanager

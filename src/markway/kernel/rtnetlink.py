@@ -1,13 +1,15 @@
-"""Dumps of rtnetlink(7): devices, queueing disciplines, classes, filters, routes, rules, as the kernel has them.
+"""What rtnetlink(7) tells of devices, queueing disciplines, classes, filters, routes and rules.
 
 Layouts: linux/rtnetlink.h.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from markway.kernel.netlink import DUMP, REQUEST, NetlinkError, messages
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=IHHII")
 _CODE = struct.Struct("=i")
 _ERROR, _DONE = 2, 3
+_ECHO = 8
 _BUFFER = 1 << 18
+_SOL_NETLINK, _STRICT = 270, 12
+_GROUPS = (1, 4, 7, 8, 11, 19)  # RTNLGRP_LINK, TC, IPV4_ROUTE, IPV4_RULE, IPV6_ROUTE, IPV6_RULE
 
 
 class Rtnetlink:
@@ -31,6 +36,8 @@ class Rtnetlink:
             OSError: no permission.
         """
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        with suppress(OSError):  # kernels before 4.20 show all there is
+            self._socket.setsockopt(_SOL_NETLINK, _STRICT, 1)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -55,9 +62,7 @@ class Rtnetlink:
         Raises:
             NetlinkError: the kernel refused.
         """
-        self._sequence += 1
-        length = _HEADER.size + len(head)
-        self._socket.send(_HEADER.pack(length, kind, REQUEST | DUMP, self._sequence, 0) + head)
+        self._send(kind, DUMP, head)
         while True:
             for answer, data in messages(self._socket.recv(_BUFFER)):
                 if answer in {_ERROR, _DONE}:
@@ -66,3 +71,52 @@ class Rtnetlink:
                         raise NetlinkError(code, os.strerror(code))
                     return
                 yield data
+
+    def get(self, kind: int, head: bytes) -> bytes | None:
+        """One object that an RTM_GET message asks for, with its fixed part; None if it is not there.
+
+        Args:
+            kind: RTM_GETLINK and so on.
+            head: as for `dump`.
+        """
+        self._send(kind, _ECHO, head)  # before 6.8, an answer about traffic control was meant for all but who asked
+        for answer, data in messages(self._socket.recv(_BUFFER)):
+            if answer not in {_ERROR, _DONE}:
+                return data
+        return None
+
+    def _send(self, kind: int, flags: int, head: bytes) -> None:
+        self._sequence += 1
+        length = _HEADER.size + len(head)
+        self._socket.send(_HEADER.pack(length, kind, REQUEST | flags, self._sequence, 0) + head)
+
+
+class Stir:
+    """Hears whether anybody changes devices, traffic control, routes or rules in the thread's network namespace."""
+
+    def __init__(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            OSError: no permission.
+        """
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.bind((0, sum(1 << group - 1 for group in _GROUPS)))
+        self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+    def heard(self) -> bool:
+        """Whether anything was changed since this was asked last."""
+        found = False
+        while True:
+            try:
+                self._socket.recv(_BUFFER)
+            except BlockingIOError:
+                return found
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more than there was room for
+                    raise
+            found = True

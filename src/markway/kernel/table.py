@@ -38,6 +38,7 @@ MARKER = "program"
 _TABLES = 10 << 8
 _NEW_ELEMENT, _DELETE_ELEMENT, _GET_ELEMENT = _TABLES | 12, _TABLES | 14, _TABLES | 13
 _GET_CHAIN, _GET_RULE, _GET_SET, _GET_GENERATION = _TABLES | 4, _TABLES | 7, _TABLES | 10, _TABLES | 16
+_GET_OBJECT, _COUNTERS = _TABLES | 19, 1
 _KEY, _DATA, _USER, _EXPRESSION, _KEY_END = 1, 2, 6, 7, 10
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _SIZES = {"mark": 4, "ipv4_addr": 4, "ipv6_addr": 16, "inet_proto": 1, "inet_service": 2}
@@ -187,6 +188,18 @@ def read_element(netlink: Netlink, item: Set, key: str) -> Element | None:
     return next((_read(attributes(packed)) for _, packed in each(attributes(data).get(3, b""))), None)
 
 
+def read_counters(netlink: Netlink) -> dict[str, Count]:
+    """Every counter of ours that has a name, by it."""
+    request = text(1, NAME) + attribute(3, _COUNTERS.to_bytes(4))
+    objects = (attributes(data) for data in _present(partial(netlink.dump, _GET_OBJECT, INET, request)))
+    return {_name(found[2]): _count(found[4]) for found in objects}
+
+
+def _count(counter: bytes) -> Count:
+    figures = attributes(counter)
+    return Count(int.from_bytes(figures[2]), int.from_bytes(figures[1]))
+
+
 def _present(dump: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
     try:
         yield from dump()
@@ -202,8 +215,7 @@ def _read(element: Attributes) -> Element:
     expression = attributes(element.get(_EXPRESSION, b""))
     count = Count(0, 0)
     if expression.get(1) == b"counter\0":
-        counters = attributes(expression[2])
-        count = Count(int.from_bytes(counters[2]), int.from_bytes(counters[1]))
+        count = _count(expression[2])
     user = element.get(_USER, b"")
     comment = user[2 : 2 + user[1]].rstrip(b"\0").decode(errors="replace") if user[:1] == b"\0" else ""
     return Element(key, end, value, count, comment)

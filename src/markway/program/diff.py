@@ -180,16 +180,23 @@ def _made(part: Change) -> Iterator[str]:
 
 
 def _with_table(text: str) -> str:
-    kind, noun, rest = text.split(" ", 2)
-    return f"{kind} {noun} {TABLE} {rest}"
+    kind, name, body = _object(text)
+    return f"{kind} {TABLE} {name} {body}".rstrip()
+
+
+def _object(text: str) -> tuple[str, str, str]:
+    """Kind, name and body of an object: `ct helper ftp { … }`, `counter mark/slow`."""
+    words = 2 if text.startswith("ct ") else 1
+    *kind, name, body = [*text.split(" ", words + 1), ""][: words + 2]
+    return " ".join(kind), name, body
 
 
 def _dropped(part: Change) -> Iterator[str]:
     yield from (f"delete chain {TABLE} {item.name}" for item in part.old_chains)
     yield from (f"delete {item.noun} {TABLE} {item.name}" for item in part.old_sets)
     for text in part.old_objects:
-        kind, noun, name, _ = text.split(" ", 3)
-        yield f"delete {kind} {noun} {TABLE} {name}"
+        kind, name, _ = _object(text)
+        yield f"delete {kind} {TABLE} {name}"
 
 
 def _sets(part: Change) -> Iterator[str]:

@@ -95,6 +95,22 @@ class ShapeEntry:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class MarkEntry:
+    """A marking rule as the program knows it: which class (`shape.class`) and uplink it sets, and its counter."""
+
+    name: str
+    class_: str
+    uplink: str
+    counter: str
+    on: tuple[str, ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entry as JSON can hold it."""
+        return asdict(self)
+
+
 @dataclass(frozen=True)
 class Fragment:
     """What one owner (a service, or the program itself) wants in the table.
@@ -112,6 +128,7 @@ class Fragment:
     """What it wants beside the table, in the order in which it is made."""
     entry: ServiceEntry | None = None
     shape: ShapeEntry | None = None
+    marks: tuple[MarkEntry, ...] = ()
     mask: int = 0
     """The backend field of the mark; only the program's own fragment has it."""
     needs: frozenset[str] = frozenset()
@@ -132,6 +149,7 @@ class Fragment:
             "entry": self.entry and self.entry.record,
             "plumbing": [record_of(part) for part in self.plumbing],
             "shape": self.shape and self.shape.record,
+            "marks": [entry.record for entry in self.marks],
             "mask": self.mask,
         }
 
@@ -165,6 +183,7 @@ class Fragment:
             entry=entry and _entry(entry),
             plumbing=tuple(part_of(part) for part in record.get("plumbing", ())),
             shape=shape and _shape(shape),
+            marks=tuple(MarkEntry(**{**mark, "on": tuple(mark["on"])}) for mark in record.get("marks", ())),
             mask=record["mask"],
         )
 
@@ -233,6 +252,11 @@ class Program:
         """Every shape, by name."""
         entries = (self.fragments[owner].shape for owner in sorted(self.fragments))
         return tuple(entry for entry in entries if entry)
+
+    @property
+    def marks(self) -> tuple[MarkEntry, ...]:
+        """Every marking rule, in the order in which they are tried."""
+        return tuple(entry for fragment in self.fragments.values() for entry in fragment.marks)
 
 
 def _set(record: Mapping[str, Any]) -> Set:

@@ -126,13 +126,13 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Goes where a verdict map says."""
+    """Goes where a verdict map says: a named one, or one that is written out, as `{ "eth0" : goto x }`."""
 
     key: Key
     name: str
 
     def __str__(self) -> str:
-        return f"{self.key} vmap @{self.name}"
+        return f"{self.key} vmap {'' if self.name.startswith('{') else '@'}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

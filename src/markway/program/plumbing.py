@@ -7,7 +7,7 @@ comes from, to show there what the kernel refuses.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
@@ -23,6 +23,15 @@ HANDLES = range(0x4D50, 0x4D60)
 
 REDIRECT = 0x4D57
 """The preference of the filter that sends what arrives to a device of ours."""
+
+ESTIMATOR = "est 1sec 2sec"
+"""Has the kernel measure a rate each second, the last one worth half (tc(8), net/core/gen_estimator.c).
+
+It stays when what it measures is changed in place.
+"""
+
+_HTB = "4d57:"
+"""The handle of htb, of `HANDLES`; its classes are measured, so what is below them need not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,8 @@ class Qdisc:
         """The commands that make it in the place of whatever the kernel had there by itself."""
         if self.parent == "ingress":
             return (f"qdisc add {self._place}",)
-        return (f"qdisc replace {self._place} {self.kind} {self.options}".rstrip(),)
+        measured = "" if self.parent.startswith(_HTB) else f"{ESTIMATOR} "
+        return (f"qdisc replace {self._place} {measured}{self.kind} {self.options}".rstrip(),)
 
     def change(self) -> tuple[str, ...] | None:
         """The commands that make the old one like it in place; of another kind, the queue begins anew."""
@@ -156,7 +166,8 @@ class Class:
 
     def add(self) -> tuple[str, ...]:
         """The commands that make it."""
-        return (f"class add dev {self.device} parent {self.parent} classid {self.classid} htb {self.options}",)
+        place = f"dev {self.device} parent {self.parent} classid {self.classid}"
+        return (f"class add {place} {ESTIMATOR} htb {self.options}",)
 
     def change(self) -> tuple[str, ...] | None:
         """The commands that make the old one like it in place; its queue and its filters stay."""
@@ -207,8 +218,12 @@ class Filter:
         return None if self.kind == "u32" else (f"filter replace {self._place} {self.kind} {self.options}",)
 
     def delete(self) -> tuple[str, ...]:
-        """The commands that remove it."""
+        """The commands that remove it; the handle of u32 has to be completed by its hash table (`kernel.tc`)."""
         return (f"filter del {self._place} {self.kind}",)
+
+    def sweep(self) -> str:
+        """The command that removes all filters of its preference and protocol."""
+        return f"filter del dev {self.device} parent {self.parent} protocol {self.protocol} pref {self.preference}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +239,13 @@ class Route:
     @property
     def key(self) -> str:
         """Names the object."""
-        return f"route {self.to} {self.table} {self.options}"
+        return f"route {self.to} {self.table} {self.metric}"
+
+    @property
+    def metric(self) -> int:
+        """Which of several routes to one place is taken: the lowest."""
+        words = self.options.split()
+        return int(words[words.index("metric") + 1]) if "metric" in words else 0
 
     @property
     def _place(self) -> str:
@@ -235,8 +256,8 @@ class Route:
         return (f"route add {self._place}",)
 
     def change(self) -> tuple[str, ...] | None:
-        """None: another route, not another state of this one."""
-        return None
+        """The commands that put it in the place of the old one, whose way or realm was another."""
+        return (f"route replace {self._place}",)
 
     def delete(self) -> tuple[str, ...]:
         """The commands that remove it."""
@@ -253,7 +274,11 @@ class PolicyRule:
     mask: int
     table: int
     origin: Origin = field(default=(), compare=False)
-    tool: ClassVar[str] = "ip"
+
+    @property
+    def tool(self) -> str:
+        """Which takes no family in its lines."""
+        return f"ip -{self.family}"
 
     @property
     def key(self) -> str:
@@ -267,7 +292,7 @@ class PolicyRule:
 
     def add(self) -> tuple[str, ...]:
         """The commands that make it."""
-        return (f"-{self.family} rule add {self._place}",)
+        return (f"rule add {self._place}",)
 
     def change(self) -> tuple[str, ...] | None:
         """None: another rule, not another state of this one."""
@@ -275,7 +300,7 @@ class PolicyRule:
 
     def delete(self) -> tuple[str, ...]:
         """The commands that remove it."""
-        return (f"-{self.family} rule del {self._place}",)
+        return (f"rule del {self._place}",)
 
 
 Part: TypeAlias = Link | Setting | Qdisc | Class | Filter | Route | PolicyRule
@@ -287,7 +312,7 @@ _KINDS: dict[str, type[Part]] = {
 
 def record_of(part: Part) -> dict[str, Any]:
     """The part as JSON can hold it; `part_of` is the inverse."""
-    return {"is": type(part).__name__} | asdict(part)
+    return {"is": type(part).__name__} | {name: getattr(part, name) for name in part.__slots__}
 
 
 def part_of(record: Mapping[str, Any]) -> Part:

@@ -1,0 +1,97 @@
+"""Queueing disciplines: which this kernel has, which takes the place of one it lacks, and their numbers."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from markway.compiler.abilities import STAND_INS, CompileError
+from markway.config.shaping import Discipline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markway.compiler.abilities import Abilities
+    from markway.config.shaping import Origin
+
+HANDLES: Mapping[str, str] = MappingProxyType(
+    {
+        "pfifo_fast": "4d56:",
+        "htb": "4d57:",
+        "tbf": "4d58:",
+        "prio": "4d59:",
+        "cake": "4d5a:",
+        "sfq": "4d5b:",
+        "fq_codel": "4d5c:",
+        "fq": "4d5d:",
+        "pfifo": "4d5e:",
+        "bfifo": "4d5f:",
+    }
+)
+"""The handle of a root of each kind, of `plumbing.HANDLES`: the kernel changes no kind under a handle that stays."""
+
+FRAME = 1514
+"""Bytes of a full Ethernet frame, without its checksum."""
+
+_LARGEST_QUANTUM = 60000
+_BURST_PARTS = 250
+
+
+class Chosen(NamedTuple):
+    """The discipline that stands for what was asked for; the notice says so if it is another."""
+
+    discipline: Discipline
+    notice: str = ""
+
+
+def chosen(wanted: Discipline, abilities: Abilities, place: str, origin: Origin, *, strict: bool) -> Chosen:
+    """The discipline itself if the kernel has it, else the nearest, with its own defaults.
+
+    Args:
+        wanted: what the file asks for.
+        abilities: what the kernel has.
+        place: for people: where it stands.
+        origin: the key of the file, and
+        strict: whether only what was asked for will do.
+
+    Raises:
+        CompileError: the kernel has nothing near, or may not take it.
+    """
+    if wanted.kind in abilities.disciplines:
+        return Chosen(wanted)
+    found = next((kind for kind in STAND_INS.get(wanted.kind, ()) if kind in abilities.disciplines), None)
+    if found is None or strict or wanted.strict:
+        raise lacking(wanted.kind, place, origin, nearest=found)
+    return Chosen(Discipline(found), f"{place}: this kernel has no {wanted.kind}; {found} is the nearest")
+
+
+def lacking(kind: str, place: str, origin: Origin, nearest: str | None = None) -> CompileError:
+    """What is said of a discipline that this kernel has not."""
+    if nearest is None:
+        return CompileError(origin, f"{place}: this kernel has no {kind}", f"load its module: modprobe sch_{kind}")
+    hint = f"load its module (modprobe sch_{kind}), or leave out strict = true: {nearest} is the nearest"
+    return CompileError(origin, f"{place}: this kernel has no {kind}", hint)
+
+
+def options(discipline: Discipline) -> str:
+    """What tc reads behind the kind."""
+    return " ".join(word for pair in discipline.options for word in pair if word)
+
+
+def quantum(rate: int, mtu: int | None) -> int:
+    """Bytes that a class may borrow in one turn: in proportion to its rate, as tc's own default (rate / r2q 10) is.
+
+    Less than a packet would cost the kernel idle turns, more than 60,000 bytes make the others wait
+    (htb_change_class in net/sched/sch_htb.c warns of either).
+    """
+    packet = mtu or FRAME
+    return max(packet, min(rate // 8 // 10, _LARGEST_QUANTUM))
+
+
+def burst(rate: int, mtu: int | None) -> int:
+    """Bytes that may go at once: what the rate brings in 4 ms, two packets at least.
+
+    tc's own default is one packet (tc_core.c, for a clock of nanoseconds). A virtual machine's timers, or a kernel
+    of HZ=250 without fine ones, are later than that is used up, and at 100 Mbit the rate would not be reached.
+    """
+    return max(2 * (mtu or FRAME), rate // 8 // _BURST_PARTS)
