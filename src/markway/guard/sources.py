@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,24 +12,29 @@ if TYPE_CHECKING:
 
 IPV4_BYTES = 4
 IPV6_BYTES = 16
+_OCTETS = {str(number).encode(): number for number in range(256)}
 _LONGEST_TEXT = 64  # characters; the longest address has 45, and a zone may follow
 
 
-@lru_cache(maxsize=1 << 12)
 def packed(text: bytes) -> bytes | None:
     """An address as a log has it, in 4 or 16 bytes; None if it is none.
 
     A zone (`%eth0`) is left out, and an IPv4 address inside an IPv6 one (RFC 4291, 2.5.5.2) taken out.
     """
-    if len(text) > _LONGEST_TEXT:
-        return None
+    try:  # four numbers, in a fifth of the time of ipaddress's own parser
+        one, two, three, four = text.split(b".")
+        return bytes((_OCTETS[one], _OCTETS[two], _OCTETS[three], _OCTETS[four]))
+    except (KeyError, ValueError):
+        return _packed6(text) if b":" in text and len(text) <= _LONGEST_TEXT else None
+
+
+@lru_cache(maxsize=1 << 12)
+def _packed6(text: bytes) -> bytes | None:
     try:
-        address: IPv4Address | IPv6Address = ip_address(text.decode("ascii"))
+        address = IPv6Address(text.decode("ascii"))
     except ValueError:  # of which UnicodeDecodeError is one
         return None
-    if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address
-    return address.packed
+    return (address.ipv4_mapped or address).packed
 
 
 class Sources:
