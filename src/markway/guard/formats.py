@@ -194,11 +194,11 @@ _DOVECOT = Format(
     frozenset({b"dovecot"}),
 )
 
-# The end of the line is the server's, with nothing behind the address.
+# The end of the line is the server's; where it logs all commands, there is a `Client "` before the client's words, too.
 _VSFTPD = Format(
     ((b'] FAIL LOGIN: Client "',),),
     (re.compile(rb"(?P<date>" + dates.CTIME + rb") \[pid \d+\] (?P<message>.*)", re.DOTALL), *_SYSLOGS),
-    {b"": (_failure("password", rb'\[.*\] FAIL LOGIN: Client "ADDRESS"'),)},
+    {b"": (_failure("password", rb'\[(?:(?!Client ").)*\] FAIL LOGIN: Client "ADDRESS"'),)},
     frozenset({b"vsftpd"}),
 )
 
