@@ -210,13 +210,12 @@ class Netlink:
             raise NetlinkError(error.errno, error.strerror) from error
 
     def _acknowledged(self) -> None:
-        """Wait for the kernel's answers; a refused batch has errors before, or in place of, its end's."""
-        answered = False
-        while not answered or self._pending():
-            for kind, payload in messages(self._socket.recv(_BUFFER)):
-                if kind == _ERROR:
-                    answered = True
-                    _raise(payload)
+        """Wait for all answers: a refused batch has one for each message at fault, and perhaps none for its end."""
+        errors: list[bytes] = []
+        while not errors or self._pending():
+            errors += (payload for kind, payload in messages(self._socket.recv(_BUFFER)) if kind == _ERROR)
+        for payload in errors:
+            _raise(payload)
 
     def _pending(self) -> bool:
         try:
