@@ -137,7 +137,7 @@ def _classified(shape: Shape, tree: Tree, ground: Ground) -> tuple[tuple[Chain, 
     """The chain of a shape: marks first, then the classes' matches in the file's order, then stand-ins for filters."""
     name, lookups = shape_chain(shape.name), Lookups()
     aimed = {
-        hexed(ground.class_field.place(number)): tree.target(class_name, shape.origin)
+        hexed(ground.class_field.place(number)): tree.classids[class_name]
         for aim, number in ground.marked.items()
         for shape_name, _, class_name in [aim.partition("/")]
         if shape_name == shape.name
@@ -150,7 +150,7 @@ def _classified(shape: Shape, tree: Tree, ground: Ground) -> tuple[tuple[Chain, 
     lookups.add(
         name,
         (
-            (alternative, tree.target(class_name, match.origin))
+            (alternative, tree.classids[class_name])
             for class_name, match in (*wanted, *stand_ins)
             for alternative in alternatives(match, ground.marks)
         ),
@@ -159,14 +159,19 @@ def _classified(shape: Shape, tree: Tree, ground: Ground) -> tuple[tuple[Chain, 
     chain = Chain(name, tuple(lookups.rules))
     if shape.direction is Direction.EGRESS:
         return (chain,) if lookups.rules else (), lookups, said
-    return (chain, *_only_from(shape, tree, chain)), lookups, said
+    if tree.root.kind != "htb":
+        said.append(
+            f"whatever leaves {tree.device} is shaped, wherever it comes from: {tree.root.kind} lets nothing by"
+        )
+        return (chain,) if lookups.rules else (), lookups, said
+    return (chain, _only_from(shape, tree, chain)), lookups, said
 
 
-def _only_from(shape: Shape, tree: Tree, chain: Chain) -> Iterator[Chain]:
-    """In front of an inner device: what came from elsewhere passes without a class, hence at once (htb_enqueue)."""
+def _only_from(shape: Shape, tree: Tree, chain: Chain) -> Chain:
+    """In front of an inner device: what came from elsewhere passes at once, its class being the root (htb_classify)."""
     arrived = Match(Term("iifname"), "", Term(f'"{shape.device}"'))
     past = Assign(PRIORITY, Term(f"{tree.handle}0"))
-    yield Chain(f"{chain.name}/inside", ((arrived, Written(f"goto {chain.name}")), (past,)))
+    return Chain(f"{chain.name}/inside", ((arrived, Written(f"goto {chain.name}")), (past,)))
 
 
 def entry_chain(fragment: Fragment) -> str:
@@ -182,7 +187,7 @@ def _behind_ifb(shape: Shape, tree: Tree, abilities: Abilities) -> Iterator[Part
     yield from tree.parts()
     for version, (protocol, preference) in zip((4, 6), _OUR_PREFERENCES.items(), strict=True):
         each = [
-            (keys, tree.target(item.name, match.origin), match.origin)
+            (keys, tree.classids[item.name], match.origin)
             for item in shape.classes
             for match in item.matches
             for keys in u32_keys(match, version)

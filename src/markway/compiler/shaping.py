@@ -30,7 +30,6 @@ SHARED = "shaping/"
 """The owner of what shapes share; the name is none that a service can have."""
 
 _HOOK = Hook("filter", "postrouting", "mangle")
-_IPV4 = 4
 
 
 @dataclass(frozen=True)
@@ -172,8 +171,6 @@ def _settings(shaping: Shaping) -> Iterator[Part]:
 
 def _routes(realms: Iterable[Realm]) -> Iterator[Route]:
     for number, route in ((realm.number, route) for realm in realms for route in realm.routes):
-        if route.to.version != _IPV4:
-            raise CompileError(route.origin, "routes of IPv6 have no realm", "only IPv4 has (ip-route(8))")
         words = [("via", route.via), ("dev", route.device), ("metric", route.metric), ("realm", number)]
         options = " ".join(f"{word} {value}" for word, value in words if value is not None)
         yield Route(str(route.to), options, origin=route.origin)
