@@ -463,6 +463,7 @@ match = {match}
 [shape.wan.class.rest]
 rate = "8mbit"
 """
+REST = "; what is for this machine itself is not"
 PORT = '{ protocol = "udp", source-port = 53 }'
 
 
@@ -511,7 +512,7 @@ def test_what_no_header_says_is_asked_where_packets_leave_inside(match, word):
     assert made.shape
     assert made.shape.acts_on == "lan0"
     assert made.shape.notices == (
-        f"what arrives at eth0 is shaped where it leaves lan0: `{word}` can be asked only there",
+        f"what arrives at eth0 is shaped where it leaves lan0: `{word}` can be asked only there{REST}",
     )
     assert rules(made, "shape/wan/inside") == ('iifname "eth0" goto shape/wan', "meta priority set 4d57:0")
     error = refused(SERVICE + down(match))
@@ -525,7 +526,7 @@ def test_what_no_header_says_is_asked_where_packets_leave_inside(match, word):
 def test_without_ifb_the_inner_device_stands_in():
     made = fragment(down(lines='inside = "lan0"'), Abilities(ifb=False))
     assert made.shape
-    assert made.shape.notices == ("what arrives at eth0 is shaped where it leaves lan0: this kernel has no IFB",)
+    assert made.shape.notices == ("what arrives at eth0 is shaped where it leaves lan0: this kernel has no IFB" + REST,)
     assert refused(down(), Abilities(ifb=False)).message == "this kernel has no IFB"
 
 

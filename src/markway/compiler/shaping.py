@@ -9,7 +9,7 @@ from markway.compiler.abilities import CompileError
 from markway.compiler.marking import Marking, aims
 from markway.compiler.matches import Marks
 from markway.compiler.pools import mark_names
-from markway.compiler.shape import Ground, entry_chain, shape_fragment
+from markway.compiler.shape import Ground, entry_chain, owner_of, shape_fragment
 from markway.compiler.tree import class_names
 from markway.config.shaping import Shaping
 from markway.marks import CLASS_NUMBERS, UPLINK_WIDTH, grant
@@ -105,11 +105,6 @@ def fragments_of(basis: Basis | None, before: Basis | None, held: Mapping[str, F
     }
     _one_each(found.values(), basis.shaping)
     return found | {SHARED: _shared(basis, found)}
-
-
-def owner_of(name: str) -> str:
-    """The owner of a shape's fragment."""
-    return f"shape/{name}"
 
 
 def _names(shaping: Shaping) -> Iterator[str]:

@@ -182,6 +182,8 @@ class Class:
 class Filter:
     """A classifier of tc. `handle` of u32 is its place among those of one preference and protocol: `::1`, `::2`.
 
+    Or it is a hash table, `b:`, or a place in one, `b::1`, `b::2`, to which the filter `::1` links.
+
     `options` are what tc reads behind the kind, its class included.
     """
 
