@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from markway.compiler import Abilities, CompileError, compile_config
+from markway.compiler import Abilities, CompileError, compile_config, reweigh
 from markway.compiler.abilities import DISCIPLINES, FILTERS
 from markway.compiler.disciplines import FRAME, HANDLES, burst, quantum
 from markway.compiler.shape import ifb_name
@@ -115,6 +115,13 @@ def test_a_shape_follows_the_servers_of_a_service_that_it_asks_for():
     second = compiled(SERVICE + more + shaped, before=first)
     assert second.program.id == compile_config(second.config, second.registry).program.id
     assert rules(second.program.fragments["shape/wan"])[0].count("0x") == 4
+
+
+def test_weights_leave_shapes_alone():
+    first = compiled(SERVICE + wan(web='match = { service = "web" }'))
+    second = reweigh(first, {"web": {"a": 0, "b": 1}})
+    assert second.program.fragments["shape/wan"] is first.program.fragments["shape/wan"]
+    assert compiled(SERVICE + wan(web='match = { service = "web" }'), before=second).program.id == first.program.id
 
 
 def test_what_is_compiled_step_by_step_is_what_is_compiled_at_once():
