@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def problem_at(sources: Sequence[Source], path: Path, message: str, suggestion: str | None = None) -> Problem:
     """What is wrong at a key, or at the nearest table around it, of the file that has most of the way to it."""
+    if not sources:
+        return Problem("the configuration", 1, 1, show(path), message, suggestion)
     scanned = [scan(source.data.decode(errors="replace").removeprefix("\ufeff")) for source in sources]
     known = [max((n for n in range(len(path) + 1) if path[:n] in each.offsets), default=0) for each in scanned]
     best = max(range(len(sources)), key=lambda index: known[index])
