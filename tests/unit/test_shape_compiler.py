@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from markway.compiler import Abilities, CompileError, compile_config, reweigh
@@ -374,11 +376,12 @@ def test_rules_are_counted_once_and_can_be_shown():
 
 
 def test_fields_of_the_mark_do_not_meet():
-    compiled(f'[marks]\nmask = "0x0000ffff"\n{wan(more=MARK)}')
+    wide = load_text(f'[marks]\nmask = "0x0000ffff"\n{wan(more=MARK)}', "x.toml").config
+    compile_config(wide, Registry())
     with pytest.raises(
         MarksError, match=r"8 for backends, 2 for classes and 4 for uplinks .* mask 0x00003fff would do"
     ):
-        compiled(f'[marks]\nmask = "0x00000fff"\n{wan(more=MARK)}')
+        compile_config(replace(wide, mask=0x0FFF), Registry())
 
 
 def test_a_control_group_is_asked_for_where_the_packet_is_made():
