@@ -575,6 +575,16 @@ on = "incoming"
 match = [{ incoming-device = "eth1", user = 0 }]
 class = "wan.web"
     10:1: mark.slow.match: no packet can have all of these (write several rules)
+[mark.slow]
+match.port = 1
+uplink = "dsl"
+class = "wan.web"
+[uplink.dsl]
+table = 100
+[marks]
+mask = "0xfff"
+    16:1: marks.mask: the mask 0x00000fff has 12 bits, and 8 for backends, 1 for classes and 4 for uplinks are
+        needed (for example mask = "0x00001fff")
 [uplink.dsl]
     9:9: uplink.dsl: nothing says which routing table (for example table = 100)
 [uplink.dsl]

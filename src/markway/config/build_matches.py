@@ -84,6 +84,8 @@ def _match(where: Place, table: MatchTable, scope: Scope) -> Placed:
         report.error(where, "nothing is asked for: every packet would match", 'for example { protocol = "tcp" }')
 
     def each(key: str, given: str | int | Sequence[str | int] | None, parse: Callable[[str], T]) -> tuple[T, ...]:
+        if given is None:
+            return ()
         if given == []:
             report.error(at(where, key), "an empty list matches nothing", "leave it out to ask for nothing")
         return tuple(dict.fromkeys(value for _, value in parse_each(where, key, given, parse, report)))
@@ -92,7 +94,7 @@ def _match(where: Place, table: MatchTable, scope: Scope) -> Placed:
         return tuple(sorted({one for ranges in each(key, given, parse_ports) for one in ranges}))
 
     def one(key: str, given: str | int | None, parse: Callable[[str], T]) -> T | None:
-        return value_of(at(where, key), None if given is None else str(given), parse, None, report)
+        return None if given is None else value_of(at(where, key), str(given), parse, None, report)
 
     match = Match(
         origin=where.path,
@@ -171,7 +173,7 @@ def _with_protocol(where: Place, match: Match, report: Report) -> Match:
             if kind not in ICMP_TYPES[name]:
                 hint = did_you_mean(kind, ICMP_TYPES[name])
                 report.error(at(where, "icmp-type"), f"{name} has no message {quote(kind)}", hint)
-    return replace(match, protocol=protocol)
+    return match if protocol == match.protocol else replace(match, protocol=protocol)
 
 
 def _check_family(where: Place, match: Match, report: Report) -> None:
