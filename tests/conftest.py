@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from functools import cache
 from pathlib import Path
@@ -76,6 +77,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
+    # Ignored where a shell has put this into the background, it would be ignored by all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_account] = Account()
     config.pluginmanager.register(config.stash[_account])
 
@@ -103,8 +106,8 @@ def missing(item: pytest.Item) -> str:
 
 @cache
 def has(name: str) -> bool:
-    """Whether this kernel does it: the probe that Markway uses, once a run."""
-    return probe(FEATURES[name]).answer is Answer.YES
+    """Whether this kernel does it, by the probe that Markway uses. Asked twice: a busy machine may be late."""
+    return any(probe(FEATURES[name]).answer is Answer.YES for _ in range(2))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,10 @@ from markway.kernel import netns
 from markway.kernel.capabilities import FEATURES, Answer, probe
 from markway.kernel.capabilities.network import Network
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+    pytest.mark.alone,  # a probe gives packets a fifth of a second
+]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in FEATURES])

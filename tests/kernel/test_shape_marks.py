@@ -191,8 +191,9 @@ def answer(place: Place) -> bytes:
 def test_an_uplink_leads_local_and_forwarded_connections_its_way(lab: Lab):
     """By main, elsewhere is behind client2; by the table of the uplink behind client1. Each answers its name."""
     text = (
-        '[uplink.dsl]\ntable = 100\n[mark.out]\nuplink = "dsl"\n'
-        'match = [{ destination = "203.0.113.7", protocol = "tcp", user = 0 }, { source = "192.168.1.11" }]\n'
+        "[uplink.dsl]\ntable = 100\n"
+        '[mark.own]\nuplink = "dsl"\nmatch = { destination = "203.0.113.7", protocol = "tcp", user = 0 }\n'
+        '[mark.a]\nuplink = "dsl"\nmatch.source = "192.168.1.11"\n'
     )
     routes = ("203.0.113.0/24 via 198.51.100.11 table 100", "203.0.113.0/24 via 198.51.100.12")
     netns.ip(lab.director.namespace, [f"route add {route}" for route in routes])

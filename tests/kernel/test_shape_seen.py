@@ -133,6 +133,33 @@ def test_a_rate_is_measured_by_the_kernel_and_outlives_a_change_of_the_class(kno
     assert (seen(known)["wan"].counted.now or 0) > 0
 
 
+@pytest.mark.needs("sch_sfq")
+def test_what_a_leaf_drops_by_itself_is_told_of_its_class(known):
+    netns.tc(known, ["qdisc replace dev wan parent 4d57:13 sfq limit 5"])
+    send(known, "4d57:13", 20)
+    eventually(lambda: counted(known)["slow"].waiting == 0)
+    found = counted(known)
+    assert found["slow"].dropped >= 10  # of which htb tells nothing
+    assert found["slow"].packets + found["slow"].dropped == 20
+    assert found["office"].dropped == found["slow"].dropped
+
+
+@pytest.mark.needs("sch_prio")
+def test_bands_of_prio_are_told_as_classes_are(known):
+    bands = ("first", "second", "third")
+    leaves = [Qdisc("wan", f"4d59:{number}", "pfifo", "limit 100") for number in (1, 2, 3)]
+    root = Qdisc("wan", "root", "prio", "bands 3 priomap 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2 2", "4d59:")
+    netns.tc(known, [command for part in (root, *leaves) for command in part.add()])
+    classes = tuple(ClassEntry(name, "", f"4d59:{number}", 0, 0, 0, "pfifo") for number, name in enumerate(bands, 1))
+    shape = ShapeEntry("wan", "wan", "egress", "wan", "prio", 0, classes)
+    send(known, "4d59:1", 3)
+    send(known, "4d59:2", 2)
+    found = {one.entry.name: one.counted for one in seen(known, shape)["wan"].classes}
+    assert (found["first"].packets, found["first"].sent) == (3, 3 * _FRAME)
+    assert (found["second"].packets, found["second"].sent) == (2, 2 * _FRAME)
+    eventually(lambda: (seen(known, shape)["wan"].classes[0].counted.now or 0) > 0)
+
+
 def test_a_shape_without_classes_is_told_by_its_discipline(known):
     tbf = Qdisc("wan", "root", "tbf", "rate 100mbit burst 16k latency 50ms", "4d58:")
     netns.tc(known, tbf.add())

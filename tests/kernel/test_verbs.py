@@ -74,6 +74,7 @@ def test_at_the_deadline_what_is_left_is_cut_and_nothing_else(net):
 
 def test_at_the_deadline_what_is_left_stays_if_nobody_says_cut(net):
     with net.clients[0].hold(VIP, 30) as held:
+        assert held.opened.answers == EVEN
         said = run(net, "drain", "web/a", "web/b", "--deadline", "1s", code=3)
         for name in "ab":
             assert f"web/{name}  10 connections left at the deadline\n" in said

@@ -13,6 +13,7 @@ from markway.config.messages import fields
 from markway.config.model import CheckKind
 from markway.config.problems import ConfigError
 from markway.config.schema import TABLES
+from markway.config.shaping import Shaping
 
 EXAMPLES = [path.read_bytes() for path in sorted(Path("examples").glob("*.toml"))]
 WORDS = [
@@ -33,6 +34,7 @@ LEAVES = (
 KEYS = st.sampled_from([
     "service", "marks", "mask", "web", "backend", "a", "listen", "address", "mode", "persist", "timeout", "source",
     "check", "load", "api", "http", "snmp", "policy", "schedule", "slow-start", "every", "port",
+    "shape", "mark", "class", "filter", "match", "uplink", "realm", "device", "rate", "u32", "default", "preset",
     "fallback", "allow", "deny", "source-rate", "helper", "weight", "priority", "max-connections", "x y", "", "ä",
 ])  # fmt: skip
 TEXTS = st.sampled_from([
@@ -55,7 +57,7 @@ def answer(*files: bytes) -> None:
         assert problems
     else:
         assert isinstance(loaded, Loaded)
-        assert loaded.config.services
+        assert loaded.config.services or loaded.config.shaping != Shaping()
         problems = loaded.warnings
     assert list(problems) == sorted(problems)
     for problem in problems:
@@ -161,3 +163,45 @@ def test_any_check_of_one_kind(kind, table, data):
     check = {kind: data.draw(st.sampled_from(field.examples or [None]))} | table
     service = {"listen": "192.0.2.10:80", "check": check, "backend": {"a": {"address": "192.168.1.10:80"}}}
     answer(f"service = {as_toml({'web': service})}\n".encode())
+
+
+CLASS_NAMES = st.sampled_from(["a", "b", "c", "", "x y"])
+
+
+@SETTINGS
+@given(
+    any_table("shape.NAME"),
+    st.dictionaries(
+        CLASS_NAMES,
+        st.builds(
+            lambda table, more: table | more,
+            any_table("shape.NAME.class.NAME"),
+            st.fixed_dictionaries(
+                {}, optional={"parent": CLASS_NAMES, "match": any_table("shape.NAME.class.NAME.match")}
+            ),
+        ),
+        max_size=4,
+    ),
+    st.lists(any_table("shape.NAME.filter"), max_size=3),
+)
+def test_any_shape(shape, classes, filters):
+    shape = {"device": "eth0", "rate": "1mbit", "default": "a"} | shape | {"class": classes, "filter": filters}
+    answer(f"shape = {as_toml({'wan': shape})}\n".encode())
+
+
+@SETTINGS
+@given(
+    st.tuples(any_table("mark.NAME"), any_table("mark.NAME.match")),
+    st.tuples(any_table("realm.NAME"), st.lists(any_table("realm.NAME.routes"), max_size=2)),
+    any_table("shape.NAME.discipline"),
+    any_table("uplink.NAME"),
+)
+def test_any_discipline_mark_uplink_and_realm(marking, routing, discipline, uplink):
+    (mark, match), (realm, routes) = marking, routing
+    document = {
+        "shape": {"wan": {"device": "eth0", "rate": "1mbit", "discipline": discipline}},
+        "mark": {"slow": mark | {"match": [match]}},
+        "uplink": {"dsl": uplink},
+        "realm": {"office": realm | {"routes": routes}},
+    }
+    answer("".join(f"{quoted(key)} = {as_toml(value)}\n" for key, value in document.items()).encode())

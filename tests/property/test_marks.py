@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from markway.marks import Field, MarksError, Registry, assign, reserve
+from markway.marks import Field, MarksError, Registry, assign, grant, reserve
 
 NAMES = st.text("abc/", min_size=1, max_size=3)
 SETTINGS = settings(max_examples=200, deadline=None)
@@ -94,3 +94,44 @@ def test_slot_blocks_never_overlap_and_stay_where_they_fit(rounds):
             assert registry.blocks[name].size >= size
             if name in before and before[name].size >= size:
                 assert registry.blocks[name] == before[name]
+
+
+@SETTINGS
+@given(st.lists(st.sets(NAMES, max_size=9), max_size=6))
+def test_granted_numbers_stay_are_the_lowest_and_are_not_given_away_at_once(rounds):
+    before = dict[str, int]()
+    for names in rounds:
+        now = grant(before, names, 20, "classes")
+        assert now.keys() == names
+        assert len(set(now.values())) == len(now)
+        assert all(0 < number <= len(names | before.keys()) or number in before.values() for number in now.values())
+        assert all(now[name] == number for name, number in before.items() if name in now)
+        lost = {number for name, number in before.items() if name not in now}
+        assert not lost & {now[name] for name in names - before.keys()}
+        before = dict(now)
+
+
+def test_when_all_numbers_are_given_those_lost_are_given_away_and_then_no_more():
+    before = grant({}, ["a", "b"], 2, "uplinks")
+    assert grant(before, ["b", "c"], 2, "uplinks") == {"b": 2, "c": 1}
+    with pytest.raises(MarksError, match="there are 3 uplinks, but numbers for 2 only"):
+        grant(before, ["a", "b", "c"], 2, "uplinks")
+
+
+@SETTINGS
+@given(MASKS, st.integers(8, 12), st.integers(0, 40), st.booleans())
+def test_the_fields_of_a_layout_do_not_meet(mask, width, classes, uplinks):
+    marked = {str(number): number for number in range(1, classes + 1)}
+    registry = Registry(width=width, marked=marked, uplinks={"dsl": 1} if uplinks else {})
+    try:
+        layout = registry.layout(mask)
+    except MarksError as error:
+        mask = int(str(error).split("mask ")[-1].split()[0], 16)  # the one that it says would do
+        layout = registry.layout(mask)
+    fields = [layout.backend.mask, layout.class_.mask, layout.uplink.mask]
+    assert sum(fields) & mask == fields[0] | fields[1] | fields[2] == sum(fields)
+    assert layout.backend == registry.backend_field(mask)
+    assert layout.class_.mask.bit_count() == classes.bit_length()
+    assert layout.uplink.mask.bit_count() == 4 * uplinks
+    assert fields[1] < layout.uplink.mask or not uplinks
+    assert fields[0] < fields[1] or not classes

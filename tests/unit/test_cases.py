@@ -1,4 +1,4 @@
-"""Each folder of tests/cases: a file, the program that it becomes, and where its connections go.
+"""Each folder of tests/cases: a file, the program that it becomes, where its connections go, how its packets queue.
 
 A person reads them. `pytest tests/unit/test_cases.py --update-cases` writes them anew.
 """
@@ -33,7 +33,10 @@ def test_case(case: Path, request: pytest.FixtureRequest) -> None:
     made = {
         "program.nft": "\n".join([*lines(diff(Program(), program)), ""]),
         "flows.txt": "".join(f"{line}\n" for line in flows(program)),
+        **{f"{tool}.txt": "".join(f"{line}\n" for line in plumbing(program, tool)) for tool in ("tc", "ip", "sysctl")},
+        "classes.txt": "".join(f"{line}\n" for line in classes(program)),
     }
+    made = {name: text for name, text in made.items() if text}
     for name, text in made.items():
         if request.config.getoption("--update-cases"):
             (case / name).write_text(text, encoding="utf-8")
@@ -49,6 +52,28 @@ def flows(program: Program) -> Iterator[str]:
             found = [line for backend in entry.backends for line in _given(entry, backend, fragment, family)]
             yield f"client → {listener}"
             yield from (f"    {line}" for line in found or [_refusal(fragment, family)])
+
+
+def plumbing(program: Program, tool: str) -> Iterator[str]:
+    """What a tool is told, in order."""
+    for fragment in program.fragments.values():
+        told = (part for part in fragment.plumbing if part.tool.split()[0] == tool)
+        yield from (f"{part.tool} {command}" for part in told for command in part.add())
+
+
+def classes(program: Program) -> Iterator[str]:
+    """The tree of each shape, what it holds at most, and what is to be said of it; then what marks do."""
+    for shape in program.shapes:
+        yield f"{shape.name}: {shape.direction} of {shape.device}, {shape.discipline} on {shape.acts_on}"
+        yield from (f"    {notice}" for notice in shape.notices)
+        depth = {"": 0}
+        for item in shape.classes:
+            depth[item.name] = depth[item.parent] + 1
+            rest = f" {item.leaf}" * bool(item.leaf) + ", the default" * item.default
+            rates = f"{item.rate}…{item.ceil} prio {item.prio}"
+            yield f"{'    ' * depth[item.name]}{item.name} {item.classid} {rates}{rest}"
+    for mark in program.marks:
+        yield f"mark {mark.name}: {' '.join(mark.on)} → {mark.class_ or '-'} {mark.uplink}".rstrip()
 
 
 def _given(entry: ServiceEntry, backend: BackendEntry, fragment: Fragment, family: str) -> Iterator[str]:

@@ -134,9 +134,13 @@ def test_a_new_service_changes_nothing_of_the_others():
     assert [part.owner for part in diff(first.program, second.program).parts] == ["new"]
 
 
-def test_an_empty_program_has_its_base_chains_only():
-    program = compile_config(Config(), Registry()).program
-    assert set(program.fragments) == {""}
+def test_an_empty_program_looks_at_no_packet_unless_there_were_services():
+    bare = compile_config(Config(), Registry()).program
+    assert not bare.fragments[""].chains
+    first = compile_config(config(*TEXTS), Registry())
+    program = compile_config(Config(), first.registry, first).program
+    assert set(bare.fragments) == set(program.fragments) == {""}
+    assert program.fragments[""].chains.keys() >= {"prerouting-dstnat", "postrouting-srcnat"}
     written = lines(diff(Program(), program))
     assert not any("flush ruleset" in line or "delete" in line for line in written)
     assert all(" inet markway" in line for line in written)

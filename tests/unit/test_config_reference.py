@@ -13,7 +13,7 @@ import pytest
 import tomli
 
 from markway.config.load import Source, load
-from markway.config.messages import fields, required
+from markway.config.messages import fields, pattern, required
 from markway.config.reference import json_schema, reference_markdown
 from markway.config.schema import TABLES
 
@@ -92,18 +92,19 @@ def test_the_schema_takes_the_examples(path):
 
 def test_the_example_with_everything_has_every_key():
     document = tomli.loads(Path("examples/everything.toml").read_text())
-    used: dict[str, set[str]] = {path: set() for path in TABLES}
-    used[""] |= document.keys()
-    for name in ("marks", "api"):
-        used[name] |= document[name].keys()
-    for service in document["service"].values():
-        used["service.NAME"] |= service.keys()
-        for key in ("persist", "fallback", "check", "load"):
-            if isinstance(service.get(key), dict):
-                used[f"service.NAME.{key}"] |= service[key].keys()
-        for backend in service["backend"].values():
-            used["service.NAME.backend.NAME"] |= backend.keys()
-    assert used == {path: {*fields(table)} for path, table in TABLES.items()}
+    used: dict[type, set[str]] = {table: set() for table in TABLES.values()}
+
+    def look(value: object, path: tuple[str, ...]) -> None:
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                table = TABLES.get(pattern(path))
+                if table is not None:
+                    used[table] |= one.keys()
+                for key, inner in one.items():
+                    look(inner, (*path, key))
+
+    look(document, ())
+    assert used == {table: {*fields(table)} for table in TABLES.values()}
 
 
 def test_required_is_what_loading_misses():

@@ -88,7 +88,9 @@ def test_what_moves_of_a_hash_is_counted_slot_by_slot():
         ("ipv6_addr", "2001:db8::1"),
         ("inet_proto", "tcp"),
         ("inet_proto", "udp"),
+        ("inet_proto", "icmpv6"),
         ("inet_service", "65535"),
+        ("classid", "4d57:fffe"),
     ],
 )
 def test_a_value_travels_to_the_kernel_and_back(kind, value):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markway.program.model import Fragment, Program
+from markway.program.plumbing import part_of
+
+if TYPE_CHECKING:
+    from markway.program.plumbing import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,26 @@ def program_at(entries: list[Entry], index: int) -> Program:
     for entry in entries[: index + 1]:
         records |= entry.changed
     return Program({owner: Fragment.from_record(record) for owner, record in records.items() if record})
+
+
+def beside(entries: list[Entry], index: int) -> list[Part]:
+    """What the programs before and after this one want beside the table and it does not: a kill may have left it."""
+    own = _plumbing(entries, index)
+    found: list[Part] = []
+    for other in (index - 1, index + 1):
+        if 0 <= other < len(entries):
+            for owner, records in _plumbing(entries, other).items():
+                wanted = own.get(owner, [])
+                found += [part_of(record) for record in records if record not in wanted] if records != wanted else []
+    return found
+
+
+def _plumbing(entries: list[Entry], index: int) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for entry in entries[: index + 1]:
+        for owner, record in entry.changed.items():
+            found[owner] = record.get("plumbing", []) if record else []
+    return found
 
 
 def position(entries: list[Entry], program: str | None) -> int | None:

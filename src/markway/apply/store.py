@@ -25,7 +25,7 @@ from markway.config.load import Source
 from markway.marks import Block, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from markway.program.model import Program
 
@@ -221,13 +221,22 @@ class Store:
             self._write("confirm.json", json.dumps(asdict(pending)))
 
     def verified(self) -> dict[str, Any]:
-        """What the kernel looked like after the last apply: `program`, `generation`, `digest`."""
+        """What the kernel looked like after the last apply: `program`, `generation`, `digest`, `plumbing`."""
         return self._read("verified.json") or {}
 
-    def set_verified(self, program: str, generation: int, digest: str) -> None:
-        """Remember what the kernel looks like now."""
-        record = {"program": program, "generation": generation, "digest": digest}
+    def set_verified(self, program: str, generation: int, digest: str, plumbing: Mapping[str, str]) -> None:
+        """Remember what the kernel looks like now; `plumbing` has a digest of each thing beside the table."""
+        record = {"program": program, "generation": generation, "digest": digest, "plumbing": plumbing}
         self._keep("verified.json", record)
+
+    def arrivals(self) -> frozenset[str]:
+        """Devices to which we gave a discipline for what arrives; others that have one have it from someone else."""
+        return frozenset(self._read("arrivals.json") or ())
+
+    def keep_arrivals(self, devices: Iterable[str]) -> None:
+        """Remember the same; must come before the kernel learns of it."""
+        if sorted(devices) != sorted(self.arrivals()):
+            self._write("arrivals.json", json.dumps(sorted(devices)))
 
     def baseline(self) -> dict[str, dict[str, int]]:
         """Connections by service and backend when the service was last changed."""

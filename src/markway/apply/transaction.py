@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from markway.apply.log import position, program_at
+from markway.apply.log import beside, position, program_at
 from markway.apply.observe import Baseline, baseline
+from markway.apply.plumbing import PlumbingError, look, verified, way_to
 from markway.balance.state import BackendState, all_weights, unproved
 from markway.compiler import Abilities, compile_config
 from markway.config.model import Config
+from markway.config.place import problem_at
 from markway.kernel import nft, rules, table
 from markway.kernel.capabilities.asking import asking_for
 from markway.kernel.netlink import Message, Netlink, NetlinkError
+from markway.kernel.tc import RefusedError, perform, take_back
 from markway.marks import Registry
 from markway.program.diff import Changes, diff, lines
 from markway.program.model import TABLE, Program
@@ -22,9 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from markway.apply.log import Entry
+    from markway.apply.plumbing import Way
+    from markway.apply.standing import Standing
     from markway.apply.store import Store
     from markway.balance.state import States
     from markway.compiler import Compiled
+    from markway.program.steps import Command
 
 
 class ApplyError(RuntimeError):
@@ -44,6 +51,13 @@ class Present:
     damage: str | None
     entries: list[Entry]
     """The log up to the program in force; all of it, if that is unknown."""
+    standing: Standing | None = None
+    """What stands beside the table, if that is not what the program wants; None if it is."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """In words, what in the kernel is not as the program has it."""
+        return tuple(fault for fault in (self.damage, self.standing and self.standing.why) if fault)
 
     @property
     def config(self) -> str:
@@ -66,19 +80,32 @@ def present(store: Store, netlink: Netlink) -> Present:
     if marker is None:
         held = table.structure(netlink)
         damage = "the kernel's table does not say which program it holds" if held.chains else None
-        return Present(None, None, damage, entries)
+    elif index is None:
+        damage = f"program {marker[:8]} in the kernel is not in the log"
     if index is None:
-        return Present(marker, None, f"program {marker[:8]} in the kernel is not in the log", entries)
+        last = program_at(entries, len(entries) - 1)
+        standing, _ = look(store, last, beside(entries, len(entries) - 1))
+        return Present(marker, None, damage, entries, standing)
     program = program_at(entries, index)
     damage = _damage(store, netlink, program)
+    standing, digests = look(store, program, beside(entries, index))
     entries = entries[: index + 1]
     if damage:
-        return Present(marker, None, damage, entries)
-    return Present(marker, program, None, [replace(entry, changed={}) for entry in entries])  # the program has it
+        return Present(marker, None, damage, entries, standing)
+    _keep_digests(store, digests)
+    entries = [replace(entry, changed={}) for entry in entries]  # the program has it
+    return Present(marker, program, None, entries, standing if standing.why else None)
+
+
+def _keep_digests(store: Store, digests: Mapping[str, str]) -> None:
+    """Remember what stands beside the table, if it is not known yet."""
+    verified = store.verified()
+    if digests and verified["plumbing"] != digests:
+        store.set_verified(**{**verified, "plumbing": digests})
 
 
 def _damage(store: Store, netlink: Netlink, program: Program) -> str | None:
-    """What in the kernel differs from the program that it claims to hold."""
+    """What in the kernel's table differs from the program that it claims to hold."""
     verified = store.verified()
     seen = table.generation(netlink)
     known = verified.get("program") == program.id
@@ -94,7 +121,7 @@ def _damage(store: Store, netlink: Netlink, program: Program) -> str | None:
             netlink, item, _wanted(program, name)
         ):
             return f"somebody else has changed the elements of {item.noun} {name}"
-    store.set_verified(program.id, seen, held.digest)
+    store.set_verified(program.id, seen, held.digest, verified.get("plumbing", {}) if known else {})
     return None
 
 
@@ -160,7 +187,9 @@ def changes_to(now: Present, program: Program) -> Changes:
     return diff(now.program or Program(), program)
 
 
-def put(store: Store, netlink: Netlink, now: Present, program: Program, *, config: str, why: str) -> Done:
+def put(
+    store: Store, netlink: Netlink, now: Present, program: Program, *, config: str, why: str, patient: bool = False
+) -> Done:
     """Bring a program into force; nothing happens if it is. The caller holds the store's lock.
 
     Args:
@@ -170,29 +199,77 @@ def put(store: Store, netlink: Netlink, now: Present, program: Program, *, confi
         program: what is to be.
         config: the configuration that it is of, as the store names it.
         why: for people: who asked.
+        patient: whether shapes may wait for devices that are not there.
 
     Raises:
         ApplyError: the kernel refused; what was in force still is.
     """
     changes = changes_to(now, program)
-    if now.program is not None and not changes and now.marker == program.id and now.config == config:
+    known = now.program is not None
+    if known and not (changes or now.standing) and now.marker == program.id and now.config == config:
         return Done(changes, now)
     old = now.program or program_at(now.entries, len(now.entries) - 1)
-    entries = store.append(now.entries, old, program, config=config, why=why, at=time.time())
-    counted = _counted_since(store, netlink, now, changes)
-    known = store.verified() if now.program is not None else {}
     try:
-        _write(netlink, now, changes)
-    except (nft.NftError, NetlinkError) as error:
-        raise ApplyError(f"the kernel refused the program; nothing was changed\n{error}") from error
-    _verify(store, netlink, changes, known)
+        way = way_to(store, now.standing, changes, patient=patient)
+        entries = store.append(now.entries, old, program, config=config, why=why, at=time.time())
+        counted = _counted_since(store, netlink, now, changes)
+        _bring(store, netlink, now, changes, way)
+    except PlumbingError as error:
+        raise ApplyError(_placed(store, config, error)) from error
     if counted != store.baseline():
         store.keep_baseline(counted)
     return Done(changes, Present(program.id, program, None, entries))
 
 
-def _verify(store: Store, netlink: Netlink, changes: Changes, known: Mapping[str, Any]) -> None:
-    """Read back what was written.
+def _placed(store: Store, config: str, error: PlumbingError) -> str:
+    """What went wrong, with the place in the file that asked for it."""
+    said = str(error) if "could not" in str(error) else f"{error}; nothing was changed"
+    return str(problem_at(store.config(config), error.origin, said)) if config and error.origin else said
+
+
+def _bring(store: Store, netlink: Netlink, now: Present, changes: Changes, way: Way) -> None:
+    """Make what is new beside the table, change the table, remove what goes, read all of it back.
+
+    If anything of it fails, all of it is taken back.
+    """
+    left: list[str] = []
+    try:
+        with ExitStack() as undo:
+            undo.callback(_take_back, perform(way.steps.before), left)
+            if changes or now.program is None or now.marker != changes.new.id:
+                known = store.verified() if now.program is not None else {}
+                undo.callback(_write_back, netlink, now, changes)
+                _write(netlink, now, changes)
+                seen = _read_back(netlink, changes, known)
+            else:
+                known = seen = store.verified()
+            undo.callback(_take_back, perform(way.steps.after), left)
+            plumbing = known.get("plumbing", {}) if known.get("program") == changes.old.id else {}
+            plumbing = verified(way, plumbing)
+            undo.pop_all()
+    except (RefusedError, PlumbingError) as error:
+        left += [error.left] if isinstance(error, RefusedError) else []
+        rest = "; ".join(filter(None, left))
+        raise PlumbingError(f"{error}{rest and f'; and it could not all be undone: {rest}'}", error.origin) from error
+    except (nft.NftError, NetlinkError) as error:
+        raise ApplyError(f"the kernel refused the program; nothing was changed\n{error}") from error
+    store.set_verified(changes.new.id, seen["generation"], seen["digest"], plumbing)
+
+
+def _take_back(done: list[Command], left: list[str]) -> None:
+    left.append(take_back(done))
+
+
+def _write_back(netlink: Netlink, now: Present, changes: Changes) -> None:
+    """Bring the table back to the old program, if it has the new one."""
+    if table.program_id(netlink) != changes.new.id or changes.new.id == now.marker:
+        return
+    back = diff(changes.new, now.program or program_at(now.entries, len(now.entries) - 1))
+    _write(netlink, Present(changes.new.id, changes.new, None, []), back)
+
+
+def _read_back(netlink: Netlink, changes: Changes, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Generation and digest of the table as written.
 
     After a change of nothing but elements, by nobody but us, the structure is what it was: the kernel's count of
     changes says so, and reading every chain is spared.
@@ -202,12 +279,11 @@ def _verify(store: Store, netlink: Netlink, changes: Changes, known: Mapping[str
         raise ApplyError("read back after the apply, the kernel differs: it holds another program")
     seen = table.generation(netlink)
     if not changes.structural and known.get("program") == changes.old.id and known["generation"] == seen - 1:
-        store.set_verified(program.id, seen, known["digest"])
-        return
+        return {"generation": seen, "digest": known["digest"]}
     held = table.structure(netlink)
     if fault := _misfit(held, program):
         raise ApplyError(f"read back after the apply, the kernel differs: {fault}")
-    store.set_verified(program.id, seen, held.digest)
+    return {"generation": seen, "digest": held.digest}
 
 
 def _counted_since(store: Store, netlink: Netlink, now: Present, changes: Changes) -> Baseline:

@@ -17,11 +17,15 @@ def register(app: typer.Typer) -> None:
 def check(file: File = DEFAULT_PATH, as_json: Json = False) -> None:
     """Report every problem of a configuration, each with its place and what to do."""
     loaded = load(file, as_json=as_json)
-    services = loaded.config.services
+    services, shapes = loaded.config.services, loaded.config.shaping.shapes
     if as_json:
         print(json.dumps({"problems": [], "warnings": [warning.as_dict() for warning in loaded.warnings]}, indent=2))
         return
     for warning in loaded.warnings:
         print(f"{warning} (a warning)")
     backends = sum(len(service.backends) for service in services)
-    print(f"{file}: {count(len(services), 'service')}, {count(backends, 'backend')}: right")
+    found = [count(len(services), "service"), count(backends, "backend")] if services else []
+    if shapes:
+        classes = sum(len(shape.classes) for shape in shapes)
+        found += [count(len(shapes), "shape"), count(classes, "class")]
+    print(f"{file}: {', '.join(found) or 'nothing to balance or to shape'}: right")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markway.config.load import Loaded, Source
+    from markway.config.problems import ConfigError
 
 DEFAULT_PATH = Path("/etc/markway")
 
@@ -66,16 +67,20 @@ def load(path: Path, *, as_json: bool = False) -> Loaded:
     except OSError as error:
         fail(unreadable(path, error))
     except ConfigError as error:
-        if as_json:
-            import json
+        refuse(error, as_json=as_json)
 
-            print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}, indent=2))
-        else:
-            for problem in error.problems:
-                print(problem, file=sys.stderr)
-            count = len(error.problems)
-            print(f"{count} problem{'s' if count > 1 else ''}; nothing was changed", file=sys.stderr)
-        raise typer.Exit(1) from None
+
+def refuse(error: ConfigError, *, as_json: bool = False) -> NoReturn:
+    """End the command with all problems of a configuration."""
+    if as_json:
+        import json
+
+        print(json.dumps({"problems": [problem.as_dict() for problem in error.problems]}, indent=2))
+    else:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        print(f"{count(len(error.problems), 'problem')}; nothing was changed", file=sys.stderr)
+    raise typer.Exit(1) from None
 
 
 def sources(path: Path) -> list[Source]:
@@ -98,17 +103,23 @@ def unreadable(path: Path, error: OSError) -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turn what can go wrong with the machine into one message."""
+def told(*, as_json: bool = False) -> Iterator[None]:
+    """Turn what can go wrong with the machine, or with a configuration on this machine, into one message."""
     from markway.apply.confirm import NothingAwaitedError, NothingToUndoError
     from markway.apply.store import BusyError, StoreError
     from markway.apply.transaction import ApplyError
+    from markway.config.problems import ConfigError
     from markway.kernel.netlink import NetlinkError
     from markway.kernel.nft import NftMissingError
+    from markway.marks import MarksError
 
     try:
         yield
-    except (BusyError, StoreError, ApplyError, NothingAwaitedError, NothingToUndoError, NftMissingError) as error:
+    except ConfigError as error:
+        refuse(error, as_json=as_json)
+    except (BusyError, StoreError, ApplyError, MarksError, NftMissingError) as error:
+        fail(str(error))
+    except (NothingAwaitedError, NothingToUndoError) as error:
         fail(str(error))
     except NetlinkError as error:
         fail(f"the kernel refused: {error.strerror}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from markway.compiler.abilities import Abilities, CompileError
 from markway.compiler.asking import Asking
 from markway.compiler.balance import service_fragment
-from markway.compiler.base import base_fragment
+from markway.compiler.base import bare_fragment, base_fragment
 from markway.compiler.pools import mark_names, pools
 from markway.compiler.shaping import basis_of, fragments_of, numbered
 from markway.config.model import Config
@@ -101,13 +101,15 @@ def compile_config(
     fragments = {owner: held[owner] for owner in held if owner in services or not owner} | fresh | shaped
     base = fragments.get("")
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
-    same = base and (marks, needs, _room(registry), abilities.asking) == (
+    same = (marks, needs, _room(registry), abilities.asking) == (
         before.marks,
-        base.needs,
+        base.needs if base else None,
         _room(before.registry),
         before.abilities.asking,
     )
-    if not same:
+    if not config.services and not registry.numbers:
+        fragments[""] = bare_fragment(marks)
+    elif not same or base is None or not base.chains:
         fragments[""] = base_fragment(marks, needs, registry.next_offset, abilities.asking)
     return Compiled(config, registry, Program(fragments), weights, abilities, basis)
 

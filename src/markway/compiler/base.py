@@ -44,6 +44,8 @@ STICKY = 1 << 18
 _SLOTS = 4096
 """Slots that there is room for at least, so that a small file may grow without a new set."""
 
+_PROGRAM = Set("program", ("mark",))
+
 _ZERO = Term("0x00000000")
 _RETURN = Written("return")
 
@@ -56,6 +58,11 @@ each rule that uses it (nft_add_set_elem in net/netfilter/nf_tables_api.c), and 
 services with a rule each that takes minutes. A slot leads nowhere only in the instant in which
 one program follows another, while the kernel has the new rules and still the old elements:
 dropped, the client asks again."""
+
+
+def bare_fragment(marks: Field) -> Fragment:
+    """The program's own part of the table where there was never a service: no packet is looked at."""
+    return Fragment(sets={_PROGRAM.name: _PROGRAM}, mask=marks.mask)
 
 
 def base_fragment(marks: Field, needs: frozenset[str], slots: int, asking: Asking) -> Fragment:
@@ -275,7 +282,7 @@ def _sets(marks: Field, needs: frozenset[str], slots: int) -> Iterator[Set]:
     bytes (nft_hash_fast_lookup in net/netfilter/nft_set_hash.c). Marks are bounded by their field.
     """
     numbers = 1 << len(marks.bits)
-    yield Set("program", ("mark",))
+    yield _PROGRAM
     yield Set("slots", ("mark",), ("mark",), size=max(_SLOTS, 1 << slots.bit_length()))
     yield Set(
         "beside",

@@ -34,6 +34,7 @@ FRAME = 1514
 """Bytes of a full Ethernet frame, without its checksum."""
 
 _LARGEST_QUANTUM = 60000
+_R2Q = 10
 _BURST_PARTS = 250
 
 
@@ -44,14 +45,13 @@ class Chosen(NamedTuple):
     notice: str = ""
 
 
-def chosen(wanted: Discipline, abilities: Abilities, place: str, origin: Origin, *, strict: bool) -> Chosen:
+def chosen(wanted: Discipline, abilities: Abilities, origin: Origin, *, strict: bool) -> Chosen:
     """The discipline itself if the kernel has it, else the nearest, with its own defaults.
 
     Args:
         wanted: what the file asks for.
         abilities: what the kernel has.
-        place: for people: where it stands.
-        origin: the key of the file, and
+        origin: the key of the file.
         strict: whether only what was asked for will do.
 
     Raises:
@@ -61,16 +61,15 @@ def chosen(wanted: Discipline, abilities: Abilities, place: str, origin: Origin,
         return Chosen(wanted)
     found = next((kind for kind in STAND_INS.get(wanted.kind, ()) if kind in abilities.disciplines), None)
     if found is None or strict or wanted.strict:
-        raise lacking(wanted.kind, place, origin, nearest=found)
-    return Chosen(Discipline(found), f"{place}: this kernel has no {wanted.kind}; {found} is the nearest")
+        raise lacking(wanted.kind, origin, found)
+    return Chosen(Discipline(found), f"this kernel has no {wanted.kind}; {found} is the nearest")
 
 
-def lacking(kind: str, place: str, origin: Origin, nearest: str | None = None) -> CompileError:
+def lacking(kind: str, origin: Origin, nearest: str | None = None) -> CompileError:
     """What is said of a discipline that this kernel has not."""
-    if nearest is None:
-        return CompileError(origin, f"{place}: this kernel has no {kind}", f"load its module: modprobe sch_{kind}")
-    hint = f"load its module (modprobe sch_{kind}), or leave out strict = true: {nearest} is the nearest"
-    return CompileError(origin, f"{place}: this kernel has no {kind}", hint)
+    load = f"load its module (modprobe sch_{kind})"
+    hint = f"{load}, or leave out strict = true: {nearest} is the nearest" if nearest else load
+    return CompileError(origin, f"this kernel has no {kind}", hint)
 
 
 def options(discipline: Discipline) -> str:
@@ -78,14 +77,15 @@ def options(discipline: Discipline) -> str:
     return " ".join(word for pair in discipline.options for word in pair if word)
 
 
-def quantum(rate: int, mtu: int | None) -> int:
-    """Bytes that a class may borrow in one turn: in proportion to its rate, as tc's own default (rate / r2q 10) is.
+def quantum(rate: int, mtu: int | None, whole: int) -> int:
+    """Bytes that a class may borrow in one turn, in proportion to its rate; `whole` is the rate of all.
 
-    Less than a packet would cost the kernel idle turns, more than 60,000 bytes make the others wait
-    (htb_change_class in net/sched/sch_htb.c warns of either).
+    A tenth of a second's, as with tc's own r2q of 10, but the whole would have 60,000 bytes at most: else all classes
+    of a fast link had that, and equal turns. Less than a packet would cost the kernel idle turns, more than 60,000
+    make the others wait (htb_change_class in net/sched/sch_htb.c warns of either).
     """
-    packet = mtu or FRAME
-    return max(packet, min(rate // 8 // 10, _LARGEST_QUANTUM))
+    parts = max(_R2Q, -(-whole // 8 // _LARGEST_QUANTUM))
+    return max(mtu or FRAME, min(rate // 8 // parts, _LARGEST_QUANTUM))
 
 
 def burst(rate: int, mtu: int | None) -> int:

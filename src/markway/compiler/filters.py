@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from markway.compiler.abilities import Abilities
     from markway.compiler.tree import Tree
 
-MOST = 0xFFE
-"""How many u32 filters one preference can hold (TC_U32_NODE in include/uapi/linux/pkt_cls.h)."""
+MOST = 0x7FF
+"""How many u32 filters one preference can hold: half of TC_U32_NODE (linux/pkt_cls.h), for changes need the rest."""
 
 _TABLES = 0x7FF
 _FROM_SHIFT = 16
 _FIRST_FRAGMENT = Key(2, 0, 0x1FFF, 6)
+_IPV4 = Key(1, 0x40, 0xF0, 0)
 _FAMILIES = {"ip": 4, "ipv6": 6, "all": None}
 _EVERYTHING = "match u32 0x00000000 0x00000000 at 0"
 _IPV6_HEADER = 40
@@ -51,7 +52,7 @@ def tc_filters(tree: Tree, filters: Sequence[shaping.Filter], abilities: Abiliti
 
 
 def _group(tree: Tree, members: list[shaping.Filter], preference: int) -> Iterator[Filter]:
-    targets = [tree.target(item.target, item.origin) for item in members]
+    targets = [tree.classids[item.target] for item in members]
     if members[0].kind is FilterKind.U32:
         each = [(item.keys, target, item.origin) for item, target in zip(members, targets, strict=True)]
         yield from u32_filters(tree.device, tree.handle, preference, members[0].protocol, each)
@@ -90,7 +91,7 @@ def u32_filters(
     if len(each) > MOST:
         raise CompileError(each[MOST][2], f"more than {MOST} u32 filters of one priority", "give the rest another")
     place = (device, parent, preference, protocol, "u32")
-    each = [(_fixed(keys) if protocol == "ipv6" else keys, target, origin) for keys, target, origin in each]
+    each = [(_placed(keys, protocol), target, origin) for keys, target, origin in each]
     linked = any(key.base == "next" for keys, _, _ in each for key in keys)
     table, prefix = "", ""
     if linked:
@@ -104,15 +105,23 @@ def u32_filters(
         yield Filter(*place, f"{_EVERYTHING} link {table} offset at 0 mask 0x0f00 shift 6", "::1", "", each[0][2])
 
 
-def _fixed(keys: Iterable[Key]) -> list[Key]:
-    return [replace(key, base="ip", offset=key.offset + _IPV6_HEADER) if key.base == "next" else key for key in keys]
+def _placed(keys: Sequence[Key], protocol: str) -> Sequence[Key]:
+    """The keys with what those of the next header need: its place, and that it is there.
+
+    A later fragment has no such header, only bytes that may look like one.
+    """
+    if all(key.base != "next" for key in keys):
+        return keys
+    if protocol == "ipv6":
+        return [
+            replace(key, base="ip", offset=key.offset + _IPV6_HEADER) if key.base == "next" else key for key in keys
+        ]
+    needed = [_FIRST_FRAGMENT] if protocol == "ip" else [_IPV4, _FIRST_FRAGMENT]
+    return [*(key for key in needed if key not in keys), *keys]
 
 
-def _selectors(keys: Sequence[Key]) -> str:
-    """Selectors in tc's words. A later fragment has no transport header, only bytes that may look like one."""
-    behind = any(key.base == "next" for key in keys)
-    whole = [*keys, _FIRST_FRAGMENT] if behind and _FIRST_FRAGMENT not in keys else keys
-    return " ".join(_selector(key) for key in whole) or _EVERYTHING
+def _selectors(keys: Iterable[Key]) -> str:
+    return " ".join(map(_selector, keys)) or _EVERYTHING
 
 
 def _selector(key: Key) -> str:

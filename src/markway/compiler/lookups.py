@@ -11,10 +11,10 @@ from itertools import groupby, product
 from typing import TYPE_CHECKING, TypeAlias
 
 from markway.compiler.matches import Exact, statements
-from markway.program.nft import Assign, Concat, Mapped, Set, Term, Written
+from markway.program.nft import And, Assign, Concat, Mapped, Set, Term, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from markway.compiler.matches import Alternative
     from markway.program.nft import Rule
@@ -37,13 +37,9 @@ class Lookups:
     sets: dict[str, Set] = field(default_factory=dict)
     elements: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def look_up(self, name: str, first: Exact, found: dict[str, str]) -> None:
-        """A map of one key, and the rule that asks it."""
-        self._add(name, (first,), found)
-
-    def _add(self, name: str, conditions: tuple[Exact, ...], found: dict[str, str]) -> None:
-        keys = [condition.key for condition in conditions]
-        self.sets[name] = Set(name, tuple(condition.kind for condition in conditions), ("classid",))
+    def look_up(self, name: str, keys: Sequence[Term | And], kinds: tuple[str, ...], found: dict[str, str]) -> None:
+        """A map from keys of these types (nft's names) to classes, and the rule that asks it."""
+        self.sets[name] = Set(name, kinds, ("classid",))
         self.elements[name] = found
         self.rules.append((Assign(PRIORITY, Mapped(keys[0] if len(keys) == 1 else Concat(keys), name)), _RETURN))
 
@@ -62,14 +58,15 @@ class Lookups:
             values = (condition.values for condition in alternative if isinstance(condition, Exact))
             for key in product(*values):
                 found.setdefault(" . ".join(key), classid)
-        conditions = tuple(condition for condition in members[0][0] if isinstance(condition, Exact))
-        words = "-".join(str(condition.key).split(" & ")[0].replace(" ", ".") for condition in conditions)
+        conditions = [condition for condition in members[0][0] if isinstance(condition, Exact)]
+        keys, kinds = zip(*((condition.key, condition.kind) for condition in conditions), strict=True)
+        words = "-".join(str(key).split(" & ")[0].replace(" ", ".") for key in keys)
         stem, count = f"{chain}/{words}", 1
         name = stem
         while name in self.sets:
             count += 1
             name = f"{stem}/{count}"
-        self._add(name, conditions, found)
+        self.look_up(name, keys, kinds, found)
 
 
 def chosen(alternative: Alternative, classid: str) -> Rule:

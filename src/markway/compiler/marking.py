@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from markway.compiler.abilities import CompileError
 from markway.compiler.matches import alternatives, statements
 from markway.compiler.names import PACKET, hexed
 from markway.config.shaping import MarkRule, Way
@@ -32,6 +31,9 @@ PREFERENCE = 19799
 
 _AFTER_RESTORING = "-149"
 _RETURN = Written("return")
+_CLASS_POINTS = {Way.FORWARDED: "forward", Way.INCOMING: "input", Way.LOCAL: "output"}
+_UPLINK_POINTS = {Way.FORWARDED: "prerouting", Way.LOCAL: "output"}
+"""Whether a packet will be forwarded is not known before it is routed; to what is for this machine it does nothing."""
 _HOOKS: Mapping[str, Hook] = MappingProxyType(
     {
         "prerouting": Hook("filter", "prerouting", _AFTER_RESTORING),
@@ -64,15 +66,23 @@ def aims(shaping: Shaping) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one rule writes in one field, from some of its matches."""
+    """What one rule writes in one field, and where."""
 
     chain: str
     rule: MarkRule
-    matches: tuple[Match, ...]
     value: int
     mask: int
-    points: tuple[str, ...]
-    counted: bool
+    point_of: Mapping[Way, str]
+
+    @property
+    def points(self) -> frozenset[str]:
+        """The hooks where its packets are seen."""
+        return frozenset(self.point_of[way] for way in self.rule.on if way in self.point_of)
+
+    @property
+    def is_second(self) -> bool:
+        """Whether the rule writes another field before."""
+        return self.chain != counter(self.rule)
 
 
 @dataclass(frozen=True)
@@ -96,37 +106,26 @@ class Marking:
             yield Chain(part.chain, tuple(self._rules(part)))
 
     def _parts(self, rule: MarkRule) -> Iterator[_Part]:
-        local = tuple(match for match in rule.matches if match.user or match.group or match.cgroup)
-        others = tuple(match for match in rule.matches if match not in local)
-        for match in local if Way.LOCAL not in rule.on else ():
-            raise CompileError(
-                match.origin, "only packets made on this machine have an owner", 'write on = ["local"] in the rule'
-            )
-        fields = []
         if rule.shape_class:
             value = self.layout.class_.place(self.marked["/".join(rule.shape_class)])
-            fields.append((f"mark/{rule.name}", value, self.layout.class_.mask, _class_points(rule.on)))
+            yield _Part(counter(rule), rule, value, self.layout.class_.mask, _CLASS_POINTS)
         if rule.uplink is not None:
             value = self.layout.uplink.place(self.uplinks[rule.uplink])
-            fields.append((f"mark/{rule.name}/uplink", value, self.layout.uplink.mask, _uplink_points(rule.on)))
-        for index, (chain, value, mask, points) in enumerate(fields):
-            if others:
-                yield _Part(chain, rule, others, value, mask, points, counted=not index)
-            if local:
-                yield _Part(f"{chain}/local", rule, local, value, mask, ("output",), counted=not index)
+            yield _Part(
+                f"{counter(rule)}/uplink" if rule.shape_class else counter(rule),
+                rule,
+                value,
+                self.layout.uplink.mask,
+                _UPLINK_POINTS,
+            )
 
     def _rules(self, part: _Part) -> Iterator[Rule]:
-        written = Assign(PACKET, Or(And(PACKET, Term(hexed(part.mask ^ 0xFFFF_FFFF))), Term(hexed(part.value))))
-        counted = (Written(f"counter name {counter(part.rule)}"),) if part.counted else ()
-        for match in part.matches:
-            if match.outgoing_device and not {"forward", "output"}.intersection(part.points):
-                raise CompileError(
-                    match.origin,
-                    "by which device a packet goes out is not known before it has been routed",
-                    "an uplink needs another match, as `incoming-device` or `source`",
-                )
+        """The first of a rule's matches ends it; it is counted where it writes its first field."""
+        others, value = Term(hexed(part.mask ^ 0xFFFF_FFFF)), Term(hexed(part.value))
+        counted = () if part.is_second else (Written(f"counter name {counter(part.rule)}"),)
+        for match in part.rule.matches:
             for alternative in alternatives(match, self.marks):
-                yield (*statements(alternative), *counted, written, _RETURN)
+                yield (*statements(alternative), *counted, Assign(PACKET, Or(And(PACKET, others), value)), _RETURN)
 
     def counters(self) -> tuple[str, ...]:
         """The counter of each rule."""
@@ -135,7 +134,13 @@ class Marking:
     def entries(self) -> tuple[MarkEntry, ...]:
         """What a person wants to know of each rule."""
         return tuple(
-            MarkEntry(rule.name, ".".join(rule.shape_class or ()), rule.uplink or "", counter(rule), tuple(rule.on))
+            MarkEntry(
+                rule.name,
+                ".".join(rule.shape_class or ()),
+                rule.uplink or "",
+                counter(rule),
+                tuple(way.value for way in rule.on),
+            )
             for rule in rules_of(self.shaping)
         )
 
@@ -156,16 +161,3 @@ def counter(rule: MarkRule) -> str:
 def without_owners(matches: Iterable[Match]) -> tuple[Match, ...]:
     """The matches of a class that are asked where packets leave."""
     return tuple(match for match in matches if not match.cgroup)
-
-
-def _class_points(on: tuple[Way, ...]) -> tuple[str, ...]:
-    points = {Way.FORWARDED: "forward", Way.INCOMING: "input", Way.LOCAL: "output"}
-    return tuple(points[way] for way in on)
-
-
-def _uplink_points(on: tuple[Way, ...]) -> tuple[str, ...]:
-    """Whether a packet will be forwarded is not known before it is routed; what is for this machine loses nothing."""
-    if Way.FORWARDED in on:
-        on = tuple(way for way in on if way is not Way.INCOMING)
-    points = {Way.FORWARDED: "prerouting", Way.INCOMING: "input", Way.LOCAL: "output"}
-    return tuple(points[way] for way in on)

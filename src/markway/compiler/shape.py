@@ -10,7 +10,7 @@ from markway.compiler.abilities import Abilities, CompileError
 from markway.compiler.filters import said_by_nft, tc_filters, u32_filters
 from markway.compiler.lookups import PRIORITY, Lookups
 from markway.compiler.marking import without_owners
-from markway.compiler.matches import Exact, Marks, alternatives
+from markway.compiler.matches import Marks, alternatives
 from markway.compiler.names import PACKET, hexed
 from markway.compiler.selectors import refusal, u32_keys, unsayable
 from markway.compiler.tree import Tree
@@ -45,8 +45,8 @@ class Ground:
     abilities: Abilities
 
 
-def shape_chain(name: str) -> str:
-    """The chain that gives packets to a shape's classes."""
+def owner_of(name: str) -> str:
+    """What a shape's own are called: its fragment, the chain that fills its classes, and how its maps begin."""
     return f"shape/{name}"
 
 
@@ -65,7 +65,9 @@ def place_of(shape: Shape, ground: Ground) -> tuple[str, str]:
     if not reason:
         return ifb_name(shape.name), ""
     if len(shape.inside) == 1:
-        return shape.inside[0], f"what arrives at {shape.device} is shaped where it leaves {shape.inside[0]}: {reason}"
+        [inside] = shape.inside
+        notice = f"what arrives at {shape.device} is shaped where it leaves {inside}: {reason}"
+        return inside, f"{notice}; what is for this machine itself is not"
     needed = next((m for item in shape.classes for m in item.matches if unsayable(m)), None)
     if not shape.inside and needed and ground.abilities.ifb:
         raise refusal(needed, shape.device)
@@ -124,7 +126,7 @@ def shape_fragment(shape: Shape, ground: Ground) -> Fragment:
         optional=shape.optional,
     )
     return Fragment(
-        owner=f"shape/{shape.name}",
+        owner=owner_of(shape.name),
         chains={chain.name: chain for chain in chains},
         sets=lookups.sets,
         elements=lookups.elements,
@@ -135,22 +137,22 @@ def shape_fragment(shape: Shape, ground: Ground) -> Fragment:
 
 def _classified(shape: Shape, tree: Tree, ground: Ground) -> tuple[tuple[Chain, ...], Lookups, list[str]]:
     """The chain of a shape: marks first, then the classes' matches in the file's order, then stand-ins for filters."""
-    name, lookups = shape_chain(shape.name), Lookups()
+    name, lookups = owner_of(shape.name), Lookups()
     aimed = {
-        hexed(ground.class_field.place(number)): tree.target(class_name, shape.origin)
+        hexed(ground.class_field.place(number)): tree.classids[class_name]
         for aim, number in ground.marked.items()
         for shape_name, _, class_name in [aim.partition("/")]
         if shape_name == shape.name
     }
     if aimed:
-        field = Exact(And(PACKET, Term(hexed(ground.class_field.mask))), "mark", 4, ())
-        lookups.look_up(f"{name}/marks", field, aimed)
+        field = And(PACKET, Term(hexed(ground.class_field.mask)))
+        lookups.look_up(f"{name}/marks", [field], ("mark",), aimed)
     stand_ins, notice = said_by_nft(shape.filters, ground.abilities)
     wanted = [(item.name, match) for item in shape.classes for match in without_owners(item.matches)]
     lookups.add(
         name,
         (
-            (alternative, tree.target(class_name, match.origin))
+            (alternative, tree.classids[class_name])
             for class_name, match in (*wanted, *stand_ins)
             for alternative in alternatives(match, ground.marks)
         ),
@@ -159,20 +161,25 @@ def _classified(shape: Shape, tree: Tree, ground: Ground) -> tuple[tuple[Chain, 
     chain = Chain(name, tuple(lookups.rules))
     if shape.direction is Direction.EGRESS:
         return (chain,) if lookups.rules else (), lookups, said
-    return (chain, *_only_from(shape, tree, chain)), lookups, said
+    if tree.root.kind != "htb":
+        said.append(
+            f"whatever leaves {tree.device} is shaped, wherever it comes from: {tree.root.kind} lets nothing by"
+        )
+        return (chain,) if lookups.rules else (), lookups, said
+    return (chain, _only_from(shape, tree, chain)), lookups, said
 
 
-def _only_from(shape: Shape, tree: Tree, chain: Chain) -> Iterator[Chain]:
-    """In front of an inner device: what came from elsewhere passes without a class, hence at once (htb_enqueue)."""
+def _only_from(shape: Shape, tree: Tree, chain: Chain) -> Chain:
+    """In front of an inner device: what came from elsewhere passes at once, its class being the root (htb_classify)."""
     arrived = Match(Term("iifname"), "", Term(f'"{shape.device}"'))
     past = Assign(PRIORITY, Term(f"{tree.handle}0"))
-    yield Chain(f"{chain.name}/inside", ((arrived, Written(f"goto {chain.name}")), (past,)))
+    return Chain(f"{chain.name}/inside", ((arrived, Written(f"goto {chain.name}")), (past,)))
 
 
 def entry_chain(fragment: Fragment) -> str:
     """The chain that packets leaving a shape's device go to; empty if none has to."""
     assert fragment.shape  # noqa: S101  (only shapes are asked)
-    name = shape_chain(fragment.shape.name)
+    name = owner_of(fragment.shape.name)
     return next((found for found in (f"{name}/inside", name) if found in fragment.chains), "")
 
 
@@ -182,7 +189,7 @@ def _behind_ifb(shape: Shape, tree: Tree, abilities: Abilities) -> Iterator[Part
     yield from tree.parts()
     for version, (protocol, preference) in zip((4, 6), _OUR_PREFERENCES.items(), strict=True):
         each = [
-            (keys, tree.target(item.name, match.origin), match.origin)
+            (keys, tree.classids[item.name], match.origin)
             for item in shape.classes
             for match in item.matches
             for keys in u32_keys(match, version)

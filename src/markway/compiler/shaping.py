@@ -9,7 +9,7 @@ from markway.compiler.abilities import CompileError
 from markway.compiler.marking import Marking, aims
 from markway.compiler.matches import Marks
 from markway.compiler.pools import mark_names
-from markway.compiler.shape import Ground, entry_chain, shape_fragment
+from markway.compiler.shape import Ground, entry_chain, owner_of, shape_fragment
 from markway.compiler.tree import class_names
 from markway.config.shaping import Shaping
 from markway.marks import CLASS_NUMBERS, UPLINK_WIDTH, grant
@@ -30,7 +30,6 @@ SHARED = "shaping/"
 """The owner of what shapes share; the name is none that a service can have."""
 
 _HOOK = Hook("filter", "postrouting", "mangle")
-_IPV4 = 4
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,6 @@ def fragments_of(basis: Basis | None, before: Basis | None, held: Mapping[str, F
     return found | {SHARED: _shared(basis, found)}
 
 
-def owner_of(name: str) -> str:
-    """The owner of a shape's fragment."""
-    return f"shape/{name}"
-
-
 def _names(shaping: Shaping) -> Iterator[str]:
     return (shape.name for shape in shaping.shapes)
 
@@ -172,8 +166,6 @@ def _settings(shaping: Shaping) -> Iterator[Part]:
 
 def _routes(realms: Iterable[Realm]) -> Iterator[Route]:
     for number, route in ((realm.number, route) for realm in realms for route in realm.routes):
-        if route.to.version != _IPV4:
-            raise CompileError(route.origin, "routes of IPv6 have no realm", "only IPv4 has (ip-route(8))")
         words = [("via", route.via), ("dev", route.device), ("metric", route.metric), ("realm", number)]
         options = " ".join(f"{word} {value}" for word, value in words if value is not None)
         yield Route(str(route.to), options, origin=route.origin)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from markway.compiler.abilities import Abilities
-    from markway.config.shaping import Origin, Shape
+    from markway.config.shaping import Shape
     from markway.program.plumbing import Part
 
 DEFAULT = "fffe"
@@ -31,6 +31,7 @@ ALL = "all"
 _HOLDS_RATE = frozenset({"htb", "tbf", "cake"})
 _FEWEST_BANDS = 2
 _HTB_PRIORITIES = 8
+_NAMED_AT_MOST = 4
 
 
 def class_names(shape: Shape) -> Mapping[str, str]:
@@ -58,7 +59,11 @@ class Tree:
     @cached_property
     def notices(self) -> tuple[str, ...]:
         """What stands instead of what was asked for."""
-        return tuple(notice for notice in (self._root[1], *(leaf[1] for leaf in self._leaves.values())) if notice)
+        of: dict[str, list[str]] = {}
+        for name, (_, notice) in self._leaves.items():
+            of.setdefault(notice, []).append(name)
+        found = (f"{_listed(names)}: {notice}" for notice, names in of.items() if notice)
+        return (*([self._root[1]] if self._root[1] else []), *found)
 
     @property
     def root(self) -> Discipline:
@@ -69,22 +74,19 @@ class Tree:
     def _root(self) -> tuple[Discipline, str]:
         """The one asked for, or what comes near: htb, where classes or a rate are to be held, else any."""
         shape, wanted = self.shape, self.shape.root
-        place, origin = f"shape {shape.name}", (*shape.origin, "discipline")
-        has, holds_rate = wanted.kind in self.abilities.disciplines, wanted.kind in _HOLDS_RATE
-        if has and (holds_rate or shape.classes or not shape.rate):
-            vain = shape.rate and not holds_rate
-            return wanted, f"{place}: {wanted.kind} holds no rate, the device's own bounds it" if vain else ""
-        if not shape.rate:
-            if shape.classes:
-                raise lacking(wanted.kind, place, origin, nearest="htb, with a rate,")
-            return chosen(wanted, self.abilities, place, origin, strict=shape.strict)
+        origin = (*shape.origin, "discipline")
+        if wanted.kind in self.abilities.disciplines:
+            vain = shape.rate and wanted.kind not in _HOLDS_RATE
+            return wanted, f"{wanted.kind} holds no rate; only the device's own bounds it" if vain else ""
+        if not shape.rate and not shape.classes:
+            return chosen(wanted, self.abilities, origin, strict=shape.strict)
         if "htb" not in self.abilities.disciplines:
-            raise lacking("htb", place, origin)
-        if not holds_rate and not shape.classes:
-            return Discipline("htb"), f"{place}: {wanted.kind} holds no rate; htb above it does"
+            raise lacking("htb", origin)
         if shape.strict or wanted.strict:
-            raise lacking(wanted.kind, place, origin, nearest="htb")
-        return Discipline("htb"), f"{place}: this kernel has no {wanted.kind}; htb is the nearest"
+            raise lacking(wanted.kind, origin, "htb")
+        if not shape.rate:
+            raise CompileError(origin, f"this kernel has no {wanted.kind}", "htb stands in if the shape has a rate")
+        return Discipline("htb"), f"this kernel has no {wanted.kind}; htb is the nearest"
 
     @cached_property
     def classes(self) -> tuple[ShapeClass, ...]:
@@ -93,8 +95,7 @@ class Tree:
         if self.root.kind != "htb":
             return shape.classes if self.root.kind == "prio" else ()
         if not shape.classes:
-            held = None if shape.root.kind in _HOLDS_RATE else shape.root
-            return (ShapeClass(ALL, rate=shape.rate, leaf=held, origin=shape.origin),)
+            return (ShapeClass(ALL, rate=shape.rate, origin=shape.origin),)
         if shape.root.kind == "prio":
             return tuple(_band(item, index, shape) for index, item in enumerate(shape.classes))
         return shape.classes
@@ -119,17 +120,6 @@ class Tree:
     def _inner(self) -> frozenset[str]:
         return frozenset(item.parent for item in self.classes)
 
-    def target(self, name: str, origin: Origin) -> str:
-        """The number of a class that packets are given to.
-
-        Raises:
-            CompileError: it has classes below it; only those hold packets.
-        """
-        if name in self._inner or name not in self.classids:
-            below = " or ".join(item.name for item in self.classes if item.parent == name) or "the class itself"
-            raise CompileError(origin, f"class {name} of shape {self.shape.name} holds no packets", f"aim at {below}")
-        return self.classids[name]
-
     @cached_property
     def _leaves(self) -> Mapping[str, tuple[Discipline, str]]:
         shape = self.shape
@@ -137,7 +127,6 @@ class Tree:
             item.name: chosen(
                 item.leaf or shape.leaf,
                 self.abilities,
-                f"class {item.name} of shape {shape.name}",
                 (*(item.origin if item.leaf else shape.origin), "leaf"),
                 strict=shape.strict,
             )
@@ -151,7 +140,7 @@ class Tree:
         yield Qdisc(self.device, "root", self.root.kind, self._root_options(), self.handle, shape.origin)
         if self.root.kind == "htb" and shape.rate:
             size = shape.burst or burst(shape.rate, None)
-            rate, share = shape.rate, quantum(shape.rate, None)
+            rate, share = shape.rate, quantum(shape.rate, None, shape.rate)
             top, overhead = f"{self.handle}{TOP}", shape.overhead
             yield Class(
                 self.device, self.handle, top, rate, rate, size, size, 0, share, None, overhead, origin=shape.origin
@@ -185,7 +174,7 @@ class Tree:
             item.burst or burst(item.rate, item.mtu),
             item.cburst or burst(ceil, item.mtu),
             item.prio,
-            item.quantum or quantum(item.rate, item.mtu),
+            item.quantum or quantum(item.rate, item.mtu, self.shape.rate),
             item.mtu,
             self.shape.overhead,
             item.origin,
@@ -206,6 +195,12 @@ class Tree:
             )
             for item in self.classes
         )
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) > _NAMED_AT_MOST:
+        return f"{len(names)} classes"
+    return f"class {names[0]}" if len(names) == 1 else f"classes {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _band(item: ShapeClass, index: int, shape: Shape) -> ShapeClass:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markway.config.addresses import parse_address, parse_network
 from markway.config.build_matches import Placed, matches_of, unknown
-from markway.config.build_shape_classes import leaf_named
+from markway.config.build_shape_classes import Leaves
 from markway.config.kinds import at
 from markway.config.packets import parse_device
 from markway.config.problems import Place, WrongValue, did_you_mean, listed, quote
@@ -15,7 +15,7 @@ from markway.config.shaping import MarkRule, Realm, RealmRoute, Uplink, Way
 from markway.config.values import parse_each, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from markway.config.build_matches import Scope
     from markway.config.problems import Report
@@ -110,20 +110,22 @@ def marks_of(
     scope: Scope,
 ) -> tuple[MarkRule, ...]:
     """The marking rules, in the file's order."""
-    return tuple(_mark(place, table, shapes, uplinks, scope) for place, table in tables)
+    leaves = {shape.name: Leaves.of(shape.classes) for shape in shapes}
+    names = frozenset(uplink.name for uplink in uplinks)
+    return tuple(_mark(place, table, leaves, names, scope) for place, table in tables)
 
 
 def _mark(
-    place: Place, table: MarkTable, shapes: Sequence[Shape], uplinks: Sequence[Uplink],
+    place: Place, table: MarkTable, leaves: Mapping[str, Leaves], uplinks: Collection[str],
     scope: Scope,
 ) -> MarkRule:  # fmt: skip
     report = scope.report
     found = matches_of(at(place, "match"), table.match, scope)
     if not found:
         report.missing(place, "match", "nothing says which packets", 'for example match = [{ source = "10.0.0.7" }]')
-    target = None if table.target is None else _target(at(place, "class"), table.target, shapes, report)
+    target = None if table.target is None else _target(at(place, "class"), table.target, leaves, report)
     if table.uplink is not None:
-        unknown(at(place, "uplink"), "uplink", table.uplink, [one.name for one in uplinks], report)
+        unknown(at(place, "uplink"), "uplink", table.uplink, uplinks, report)
     elif table.target is None and not report.doubtful(place, "class") and not report.doubtful(place, "uplink"):
         report.error(place, "nothing is set", 'for example class = "wan.bulk" or uplink = "dsl"')
     return MarkRule(
@@ -136,23 +138,21 @@ def _mark(
     )
 
 
-def _target(where: Place, text: str, shapes: Sequence[Shape], report: Report) -> tuple[str, str] | None:
+def _target(where: Place, text: str, leaves: Mapping[str, Leaves], report: Report) -> tuple[str, str] | None:
     """The shape and the class that `SHAPE.CLASS` names; both names may have dots."""
     parts = text.split(".")
     ways = [(".".join(parts[:index]), ".".join(parts[index:])) for index in range(1, len(parts))]
-    known = {shape.name: shape for shape in shapes}
-    named = [way for way in ways if way[0] in known]
-    if not named:
-        if not ways:
-            owners = [shape.name for shape in shapes if any(one.name == text for one in shape.classes)]
-            hint = f"did you mean {quote(f'{owners[0]}.{text}')}?" if owners else 'for example "wan.bulk"'
-            report.error(where, f"{quote(text)} says not of which shape", hint)
-        else:
-            unknown(where, "shape", ways[0][0], [*known], report)
+    if not ways:
+        owner = next((shape for shape, known in leaves.items() if text in known.names), None)
+        hint = f"did you mean {quote(f'{owner}.{text}')}?" if owner is not None else 'for example "wan.bulk"'
+        report.error(where, f"{quote(text)} says not of which shape", hint)
         return None
-    exact = [way for way in named if any(one.name == way[1] for one in known[way[0]].classes)]
-    shape, name = (exact or named)[0]
-    return (shape, name) if leaf_named(where, name, known[shape].classes, report) else None
+    named = [way for way in ways if way[0] in leaves]
+    if not named:
+        unknown(where, "shape", ways[0][0], leaves, report)
+        return None
+    shape, name = next((way for way in named if way[1] in leaves[way[0]].names), named[0])
+    return (shape, name) if leaves[shape].has(where, name, report) else None
 
 
 def _ways(place: Place, table: MarkTable, found: Sequence[Placed], report: Report) -> tuple[Way, ...]:

@@ -30,13 +30,15 @@ from markway.config.shaping import Match
 from markway.config.values import parse_each, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from markway.config.model import Network, PortRange
     from markway.config.problems import Place, Report
     from markway.config.values import T
 
 
+_LISTED = 7
+"""Names that a hint has room for."""
 _NEEDS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("icmp-type", (), tuple(ICMP)),
     ("tcp-flags", ("tcp",), ("tcp",)),
@@ -82,6 +84,8 @@ def _match(where: Place, table: MatchTable, scope: Scope) -> Placed:
         report.error(where, "nothing is asked for: every packet would match", 'for example { protocol = "tcp" }')
 
     def each(key: str, given: str | int | Sequence[str | int] | None, parse: Callable[[str], T]) -> tuple[T, ...]:
+        if given is None:
+            return ()
         if given == []:
             report.error(at(where, key), "an empty list matches nothing", "leave it out to ask for nothing")
         return tuple(dict.fromkeys(value for _, value in parse_each(where, key, given, parse, report)))
@@ -90,7 +94,7 @@ def _match(where: Place, table: MatchTable, scope: Scope) -> Placed:
         return tuple(sorted({one for ranges in each(key, given, parse_ports) for one in ranges}))
 
     def one(key: str, given: str | int | None, parse: Callable[[str], T]) -> T | None:
-        return value_of(at(where, key), None if given is None else str(given), parse, None, report)
+        return None if given is None else value_of(at(where, key), str(given), parse, None, report)
 
     match = Match(
         origin=where.path,
@@ -132,19 +136,21 @@ def _check_service(where: Place, match: Match, scope: Scope) -> None:
             hint = f"for example service = {quote(owners[0])}" if owners else 'for example service = "web"'
             report.error(at(where, "backend"), "nothing says of which service", hint)
         return
-    unknown(at(where, "service"), "service", match.service, [*backends], report)
+    unknown(at(where, "service"), "service", match.service, backends, report)
     known = backends.get(match.service)
     if match.backend is not None and known is not None:
-        unknown(at(where, "backend"), f"backend of service {quote(match.service)}", match.backend, [*known], report)
+        what = f"backend in service {quote(match.service)} called"
+        unknown(at(where, "backend"), what, match.backend, known, report)
 
 
-def unknown(place: Place, what: str, name: str, known: Sequence[str], report: Report) -> bool:
+def unknown(place: Place, what: str, name: str, known: Collection[str], report: Report) -> bool:
     """Report a name that nothing has, with those that there are; whether it did."""
     if name in known:
         return False
-    few = f"there {'is' if len(known) == 1 else 'are'} {listed([quote(one) for one in sorted(known)], 'and')}"
-    some = few if 0 < len(known) < 8 else None  # noqa: PLR2004 - as many as one line holds
-    report.error(place, f"there is no {what} {quote(name)}", did_you_mean(name, known) or some)
+    hint = did_you_mean(name, [*known])
+    if hint is None and 0 < len(known) <= _LISTED:
+        hint = f"there {'is' if len(known) == 1 else 'are'} {listed([quote(one) for one in sorted(known)], 'and')}"
+    report.error(place, f"there is no {what} {quote(name)}", hint)
     return True
 
 
@@ -167,7 +173,7 @@ def _with_protocol(where: Place, match: Match, report: Report) -> Match:
             if kind not in ICMP_TYPES[name]:
                 hint = did_you_mean(kind, ICMP_TYPES[name])
                 report.error(at(where, "icmp-type"), f"{name} has no message {quote(kind)}", hint)
-    return replace(match, protocol=protocol)
+    return match if protocol == match.protocol else replace(match, protocol=protocol)
 
 
 def _check_family(where: Place, match: Match, report: Report) -> None:

@@ -8,7 +8,7 @@ from markway.config.build_marks import marks_of, realms_of, uplinks_of
 from markway.config.build_matches import Scope
 from markway.config.build_shape_classes import classes_of
 from markway.config.build_shape_filters import filters_of
-from markway.config.disciplines import CLASSFUL, discipline_of, with_rate
+from markway.config.disciplines import CLASSFUL, discipline_of, leaf_of, with_rate
 from markway.config.kinds import at
 from markway.config.packets import parse_device
 from markway.config.presets import with_preset
@@ -70,7 +70,7 @@ def _shape(place: Place, table: ShapeTable, scope: Scope) -> Shape:
         table = with_preset(table, rate)
     burst = read("burst", table.burst, parse_size, None)
     root, rate = _root(place, table, rate, burst, report)
-    leaf = discipline_of(at(place, "leaf"), table.leaf, Discipline("fq_codel"), report)
+    leaf = leaf_of(at(place, "leaf"), table.leaf, report) or Discipline("fq_codel")
     classes, default = _classes(place, table, root, rate, scope)
     return Shape(
         name=str(place.path[-1]),

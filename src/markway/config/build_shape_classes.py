@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 from markway.config.build_matches import Placed, Scope, matches_of, unknown
-from markway.config.disciplines import discipline_of
+from markway.config.disciplines import leaf_of
 from markway.config.kinds import at
 from markway.config.problems import quote
 from markway.config.rates import parse_bandwidth, parse_size, show_bandwidth
@@ -14,7 +14,7 @@ from markway.config.shaping import Discipline, ShapeClass
 from markway.config.values import check_name, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from markway.config.problems import Place, Report
     from markway.config.schema_shape import ClassTable, ShapeTable
@@ -33,16 +33,18 @@ class _Tree:
 
     place: Place
     rate: int
-    classes: dict[str, ShapeClass]
     report: Report
+    classes: dict[str, ShapeClass] = field(default_factory=dict)
+    below: dict[str, list[str]] = field(default_factory=dict)
+    """The names of the children of each class; of "" those that share the shape's rate."""
 
     def at(self, name: str, *keys: str) -> Place:
         """The place of a class or of a key of it."""
         return at(self.place, "class", name, *keys)
 
     def children(self, name: str) -> list[ShapeClass]:
-        """The classes that share the rate of one; of "" those that share the shape's."""
-        return [one for one in self.classes.values() if one.parent == name]
+        """The classes that share the rate of one, or of the shape."""
+        return [self.classes[one] for one in self.below.get(name, ())]
 
 
 def classes_of(
@@ -50,20 +52,26 @@ def classes_of(
 ) -> tuple[tuple[ShapeClass, ...], str]:
     """The classes, parents before their children, and which one takes what nothing else does."""
     report = scope.report
-    tree = _Tree(place, rate, {}, report)
+    tree = _Tree(place, rate, report)
     for name, given in table.classes.items():
         check_name(tree.at(name), report)
+        if not name:
+            continue
         tree.classes[name] = _class(tree.at(name), given, table, scope)
         if root.kind == "prio":
             _check_band(tree.at(name), given, report)
+            tree.classes[name] = replace(tree.classes[name], parent="")
     if root.kind == "prio":
         _check_bands(tree)
     else:
         _check_parents(tree)
+        for name, one in tree.classes.items():
+            tree.below.setdefault(one.parent, []).append(name)
         _share(tree)
         _check_rates(tree)
     _check_inner(tree)
-    return _in_order(tree), _default(tree, table)
+    ordered = _in_order(tree)
+    return ordered, _default(tree, table, Leaves.of(ordered))
 
 
 def _class(where: Place, table: ClassTable, shape: ShapeTable, scope: Scope) -> ShapeClass:
@@ -72,12 +80,9 @@ def _class(where: Place, table: ClassTable, shape: ShapeTable, scope: Scope) -> 
     def read(key: str, given: str | int | None, parse: Callable[[str], T], default: T) -> T:
         return value_of(at(where, key), None if given is None else str(given), parse, default, report)
 
-    none: Discipline | None = None
     found = matches_of(at(where, "match"), table.match, scope)
     for one in found:
         _check_device(one, shape, report)
-    leaf = none if table.leaf is None else discipline_of(at(where, "leaf"), table.leaf, Discipline("pfifo"), report)
-    _check_leaf(at(where, "leaf"), leaf, report)
     size: int | None = None
     return ShapeClass(
         name=str(where.path[-1]),
@@ -89,7 +94,7 @@ def _class(where: Place, table: ClassTable, shape: ShapeTable, scope: Scope) -> 
         prio=table.prio,
         quantum=table.quantum,
         mtu=read("mtu", table.mtu, parse_size, size),
-        leaf=leaf,
+        leaf=leaf_of(at(where, "leaf"), table.leaf, report),
         matches=tuple(one.match for one in found),
         origin=where.path,
     )
@@ -104,17 +109,6 @@ def _check_device(placed: Placed, shape: ShapeTable, report: Report) -> None:
     if shape.direction == "ingress" and match.incoming_device is not None:
         hint = "leave it out" if match.incoming_device == shape.device else "write a shape of that device"
         report.error(at(where, "incoming-device"), f"all of it came in by {shape.device}", hint)
-
-
-def _check_leaf(where: Place, leaf: Discipline | None, report: Report) -> None:
-    if leaf is None:
-        return
-    if leaf.kind == "htb":
-        report.error(where, "htb holds classes, and a leaf has none", 'for example leaf = "fq_codel"')
-    if leaf.kind == "tbf" and "rate" not in dict(leaf.options):
-        report.missing(
-            where, "rate", "tbf keeps to a rate, and has none", 'for example { kind = "tbf", rate = "500kbit" }'
-        )
 
 
 def _check_band(where: Place, table: ClassTable, report: Report) -> None:
@@ -132,7 +126,7 @@ def _check_bands(tree: _Tree) -> None:
 def _check_parents(tree: _Tree) -> None:
     """Report parents that are not there, and classes above themselves; such a class is put at the top."""
     for name, one in [*tree.classes.items()]:
-        if one.parent and unknown(tree.at(name, "parent"), "class", one.parent, [*tree.classes], tree.report):
+        if one.parent and unknown(tree.at(name, "parent"), "class", one.parent, tree.classes, tree.report):
             tree.classes[name] = replace(one, parent="")
     for name in tree.classes:
         above, seen = tree.classes[name].parent, [name]
@@ -210,26 +204,37 @@ def _check_inner(tree: _Tree) -> None:
                 tree.report.error(tree.at(name, key), what, "match in a child, or write one for the rest")
 
 
-def leaf_named(where: Place, name: str, classes: Sequence[ShapeClass], report: Report) -> bool:
-    """Whether a class can take packets; if not, that is reported."""
-    if unknown(where, "class", name, [one.name for one in classes], report):
-        return False
-    below = [one.name for one in classes if one.parent == name]
-    if below:
-        what = f"class {quote(name)} has children, and only classes without any hold packets"
-        report.error(where, what, f"for example {quote(below[0])}")
-    return not below
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """The names of a shape's classes: those that hold packets, and of the others one child each."""
+
+    names: Collection[str]
+    children: Mapping[str, str]
+
+    @classmethod
+    def of(cls, classes: Sequence[ShapeClass]) -> Self:
+        """Those of a shape."""
+        return cls(frozenset(one.name for one in classes), {one.parent: one.name for one in reversed(classes)})
+
+    def has(self, where: Place, name: str, report: Report) -> bool:
+        """Whether a class can take packets; if not, that is reported."""
+        if unknown(where, "class", name, self.names, report):
+            return False
+        child = self.children.get(name)
+        if child is not None:
+            what = f"class {quote(name)} has children, and only classes without any hold packets"
+            report.error(where, what, f"for example {quote(child)}")
+        return child is None
 
 
-def _default(tree: _Tree, table: ShapeTable) -> str:
-    if table.default is None:
-        hint = f"for example default = {quote([*tree.classes][-1])}" if tree.classes else 'for example default = "rest"'
-        what = "nothing says which class takes what no other does"
-        if tree.classes:
-            tree.report.missing(tree.place, "default", what, hint)
-        return ""
-    leaf_named(at(tree.place, "default"), table.default, [*tree.classes.values()], tree.report)
-    return table.default
+def _default(tree: _Tree, table: ShapeTable, leaves: Leaves) -> str:
+    if table.default is not None:
+        leaves.has(at(tree.place, "default"), table.default, tree.report)
+        return table.default
+    if tree.classes:
+        hint = f"for example default = {quote([*tree.classes][-1])}"
+        tree.report.missing(tree.place, "default", "nothing says which class takes what no other does", hint)
+    return ""
 
 
 def _in_order(tree: _Tree) -> tuple[ShapeClass, ...]:

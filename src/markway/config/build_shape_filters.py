@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from markway.config.build_matches import Scope, unknown
-from markway.config.build_shape_classes import leaf_named
+from markway.config.build_shape_classes import Leaves
 from markway.config.kinds import at, kind_of
 from markway.config.packets import parse_mark
 from markway.config.problems import Place
@@ -31,11 +31,12 @@ def filters_of(
 ) -> tuple[Filter, ...]:
     """The filters by rising preference; those of one preference in the file's order."""
     found: list[Filter] = []
+    leaves = Leaves.of(classes)
     for index, table in enumerate(tables):
         place = at(where, index)
         if place in scope.report.pruned and not table.model_fields_set:
             continue
-        one = _filter(place, table, classes, found, scope)
+        one = _filter(place, table, leaves, found, scope)
         if one is not None:
             found.append(one)
     _check_alike(where, found, scope.report)
@@ -43,14 +44,14 @@ def filters_of(
 
 
 def _filter(
-    where: Place, table: FilterTable, classes: Sequence[ShapeClass], before: list[Filter], scope: Scope,
+    where: Place, table: FilterTable, leaves: Leaves, before: list[Filter], scope: Scope,
 
 ) -> Filter | None:  # fmt: skip
     report = scope.report
     if table.target is None:
         report.missing(where, "class", "nothing says which class gets what it finds", 'for example class = "web"')
     else:
-        leaf_named(at(where, "class"), table.target, classes, report)
+        leaves.has(at(where, "class"), table.target, report)
     kind = kind_of(where, table, FilterKind, report)
     if kind is None:
         return None

@@ -11,11 +11,13 @@ from markway.config.conflicts import check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
 from markway.config.units import LARGEST_MASK, parse_mask
+from markway.marks import SMALLEST_WIDTH, UPLINK_WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from markway.config.schema import File
+    from markway.config.shaping import Shaping
     from markway.config.values import Built
 
 
@@ -32,7 +34,7 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
     backends = {one.name: frozenset(backend.name for backend in one.backends) for one in services}
     shaping = shaping_of(files, backends, report)
-    return Config(services, _mask(files, services, report), api_of(files, claims, report), shaping)
+    return Config(services, _mask(files, services, shaping, report), api_of(files, claims, report), shaping)
 
 
 def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:
@@ -49,7 +51,7 @@ def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:
     return built
 
 
-def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], report: Report) -> int:
+def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], shaping: Shaping, report: Report) -> int:
     mask, where = DEFAULT_MASK, None
     for source, file in files:
         place = Place(source, ("marks",))
@@ -67,25 +69,32 @@ def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], report
                 return mask
     source = where.source if where else (files[0][0] if files else 0)
     if Place(source, ("marks", "mask")) not in report.pruned:
-        _check_width(Place(source, ("marks", "mask")), mask, services, report)
+        _check_width(Place(source, ("marks", "mask")), mask, services, shaping, report)
     return mask
 
 
-def _check_width(place: Place, mask: int, services: Sequence[Service], report: Report) -> None:
-    """Report a mask with fewer numbers than are needed; 0 is the number of no backend."""
+def _check_width(place: Place, mask: int, services: Sequence[Service], shaping: Shaping, report: Report) -> None:
+    """Report a mask with fewer numbers than are needed; 0 is the number of no backend, class or uplink."""
     backends = sum(len(service.backends) for service in services)
     fallbacks = sum(bool(service.sorry) for service in services)
     tagged = sum(service.persist is not None or service.schedule.queued for service in services)
     needed = backends + fallbacks + tagged
-    if mask.bit_count() >= needed.bit_length():
+    if mask.bit_count() < needed.bit_length():
+        parts = f"{backends} backends, {fallbacks} fallback servers, {tagged} services with persist or a queue"
+        what = f"the mask 0x{mask:08x} has {(1 << mask.bit_count()) - 1} numbers, and {needed} are needed ({parts})"
+        report.error(place, what, _wider(mask, needed.bit_length()))
         return
-    wider = mask
-    while wider.bit_count() < needed.bit_length():
-        wider |= (wider + 1) & ~wider  # the lowest bit that is free
-    parts = f"{backends} backends, {fallbacks} fallback servers, {tagged} services with persist or a queue"
-    hint = f'for example mask = "0x{wider:08x}"' if wider <= LARGEST_MASK else "split the services over two machines"
-    report.error(
-        place,
-        f"the mask 0x{mask:08x} has {(1 << mask.bit_count()) - 1} numbers, and {needed} are needed ({parts})",
-        hint,
-    )
+    classes = len({rule.shape_class for rule in shaping.marks if rule.shape_class}).bit_length()
+    uplinks = UPLINK_WIDTH if shaping.uplinks else 0
+    width = max(SMALLEST_WIDTH, (2 * needed).bit_length())  # room to grow, as marks.assign gives
+    if classes + uplinks and mask.bit_count() < width + classes + uplinks:
+        parts = f"{width} for backends, {classes} for classes and {uplinks} for uplinks are needed"
+        what = f"the mask 0x{mask:08x} has {mask.bit_count()} bits, and {parts}"
+        report.error(place, what, _wider(mask, width + classes + uplinks))
+
+
+def _wider(mask: int, bits: int) -> str:
+    """A hint: the mask with as many bits as are needed."""
+    while mask.bit_count() < bits:
+        mask |= (mask + 1) & ~mask  # the lowest bit that is free
+    return f'for example mask = "0x{mask:08x}"' if mask <= LARGEST_MASK else "split the services over two machines"

@@ -155,7 +155,27 @@ def _bucket(
         report.error(at(where, key), f"without {other} it means nothing", 'for example mtu = "1540"')
     if table.latency is None and table.limit is None:
         found.append(("latency", _time(_TBF_LATENCY)))
+    rate = dict(found).get("rate")
+    if rate is not None and table.burst is None:
+        found.append(("burst", _usual_burst(int(rate.removesuffix("bit")))))
     return found
+
+
+def _usual_burst(rate: int) -> str:
+    return str(max(_LEAST_BURST, int(rate * _TBF_BURST / 8)))
+
+
+def leaf_of(where: Place, given: str | DisciplineTable | None, report: Report) -> Discipline | None:
+    """The discipline of what waits in a class; None if the file does not say."""
+    if given is None:
+        return None
+    leaf = discipline_of(where, given, Discipline("fq_codel"), report)
+    if leaf.kind == "htb":
+        report.error(where, "htb holds classes, and a leaf has none", 'for example leaf = "fq_codel"')
+    if leaf.kind == "tbf" and "rate" not in dict(leaf.options):
+        hint = 'for example { kind = "tbf", rate = "500kbit" }'
+        report.missing(where, "rate", "tbf keeps to a rate, and has none", hint)
+    return leaf
 
 
 def with_rate(discipline: Discipline, rate: int, burst: int | None = None, overhead: int = 0) -> Discipline:
@@ -166,6 +186,5 @@ def with_rate(discipline: Discipline, rate: int, burst: int | None = None, overh
         more["overhead"] = str(overhead)
     options = more | known
     if discipline.kind == "tbf":
-        usual = max(_LEAST_BURST, int(rate * _TBF_BURST / 8))
-        options = {"rate": options["rate"], "burst": options.get("burst", str(burst or usual))} | options
+        options = {"rate": "", "burst": str(burst) if burst else _usual_burst(rate)} | options
     return Discipline(discipline.kind, tuple(options.items()), discipline.strict)

@@ -164,7 +164,8 @@ def _field(text: str, kind: str, rest: list[str]) -> Selector:
         known = [*_FIELDS[kind], *_ADDRESSES.get(kind, ())]
         known += {"ip": [*_FRAGMENTS], "ip6": ["priority"], "tcp": [*_FLAGS]}.get(kind, [])
         what = f"{quote(text)}: {kind} has no {quote(name)}" if name else f"{quote(text)} says nothing of {kind}"
-        raise WrongValue(what, did_you_mean(name, known) or f"it has {listed(known, 'and')}")
+        usual = {"sport": "src", "dport": "dst", "port": "dst"}.get(name, name)
+        raise WrongValue(what, did_you_mean(usual, known) or f"it has {listed(known, 'and')}")
     width, offset = _FIELDS[kind][name]
     if "at" in rest:
         raise WrongValue(f"{quote(text)}: {name} has its own place", f"leave out at, or write u{8 * width}")
@@ -204,9 +205,11 @@ def _value_and_mask(text: str, words: list[str], bits: int) -> tuple[int, int]:
 def check_together(selectors: Sequence[Selector], protocol: str) -> Iterator[Unclear]:
     """What is wrong with selectors that have to hold at once, for packets of `protocol` (tc's)."""
     family = _FAMILY_OF.get(protocol, 0)
+    foreign = False
     for index, selector in enumerate(selectors):
         if not selector.family and not selector.needs:
             continue
+        foreign |= selector.family not in {0, family}
         if not family:
             hint = 'write protocol = "ipv6"' if selector.family == _IPV6 else 'write protocol = "ip"'
             yield Unclear(index, f"it reads an IP header, and protocol = {quote(protocol)} brings others", hint)
@@ -216,7 +219,7 @@ def check_together(selectors: Sequence[Selector], protocol: str) -> Iterator[Unc
     for index, selector in enumerate(selectors):
         if any(_clash(found, key) for key in selector.keys):
             yield Unclear(index, "another selector asks for the contrary: nothing could match", "write another filter")
-    if family:
+    if family and not foreign:
         yield from _check_protocol(selectors, family, found)
 
 
@@ -230,7 +233,7 @@ def _check_protocol(
         if mask != _BYTE:
             numbers = sorted(selector.needs & _USUAL[family]) or sorted(selector.needs)[:1]
             known = " or ".join(f'"{_WORD[family]} protocol {number} 0xff"' for number in numbers)
-            what = "it would also match other protocols that have these bits there: u32 asks nothing else by itself"
+            what = "u32 compares bits alone: packets of any protocol that has these there would match"
             yield Unclear(index, what, f"add {known}")
         elif value not in selector.needs:
             yield Unclear(index, f"protocol {value} has no such field: nothing could match as meant")

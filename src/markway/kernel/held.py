@@ -5,13 +5,14 @@ Layouts: linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h, linux/if_link.h,
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from markway.kernel.netlink import attribute, attributes
+from markway.kernel.netlink import NetlinkError, attribute, attributes
 from markway.program.plumbing import (
     HANDLES,
     PROTOCOL,
@@ -137,9 +138,11 @@ def ground(netlink: Rtnetlink) -> Ground:
     links = list(_links(netlink))
     names = {index: name for name, index, _ in links}
     things: dict[Identity, Held] = {
-        ("link", name): Held(kind, _digest(kind)) for name, _, kind in links if name.startswith(OWN_DEVICE)
+        ("link", name): Held(kind, _digest(kind))
+        for name, _, kind in links
+        if kind == "ifb" and name.startswith(OWN_DEVICE)
     }
-    dumped = (_tc(data) for data in netlink.dump(_GET_QDISC, _TC.pack(0, 0, 0, 0, 0)))
+    dumped = (_tc(data) for data in _all(netlink, _GET_QDISC, _TC.pack(0, 0, 0, 0, 0)))
     disciplines = [one for one in dumped if one.device in names]
     roots = {one.device: one for one in disciplines if one.parent == ROOT and one.handle}
     ours = {device for device, root in roots.items() if root.handle >> 16 in HANDLES}
@@ -183,13 +186,22 @@ def u32_table(netlink: Rtnetlink, device: str, parent: str, preference: int) -> 
     except OSError:
         return None
     request = _TC.pack(0, index, 0, number(parent), preference << 16)
-    tables = (_tc(data).handle >> 20 for data in netlink.dump(_GET_FILTER, request))
+    tables = (_tc(data).handle >> 20 for data in _all(netlink, _GET_FILTER, request))
     return max((table for table in tables if table >= _NODES), default=None)
+
+
+def _all(netlink: Rtnetlink, kind: int, request: bytes) -> Iterator[bytes]:
+    """A dump; empty where the kernel was built without what it is of."""
+    try:
+        yield from netlink.dump(kind, request)
+    except NetlinkError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 def _links(netlink: Rtnetlink) -> Iterator[tuple[str, int, str]]:
     request = _LINK.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
-    for data in netlink.dump(_GET_LINK, request):
+    for data in _all(netlink, _GET_LINK, request):
         parts = attributes(data[_LINK.size :])
         kind = _text(attributes(parts.get(_LINK_INFO, b"")).get(1, b""))
         yield _text(parts[_NAME]), _LINK.unpack_from(data)[2], kind
@@ -222,7 +234,7 @@ _PLAIN = frozenset({"sfq", "prio", "pfifo", "bfifo", "pfifo_fast"})
 
 
 def _classes(netlink: Rtnetlink, device: int, names: Mapping[int, str]) -> dict[Identity, Held]:
-    found = (_class(_tc(data), names) for data in netlink.dump(_GET_CLASS, _TC.pack(0, device, 0, 0, 0)))
+    found = (_class(_tc(data), names) for data in _all(netlink, _GET_CLASS, _TC.pack(0, device, 0, 0, 0)))
     return {("class", held.device, held.handle): held for held in found}
 
 
@@ -236,7 +248,7 @@ def _class(one: _Tc, names: Mapping[int, str]) -> Held:
 
 def _filters(netlink: Rtnetlink, device: int, parent: int, names: Mapping[int, str]) -> dict[Identity, Held]:
     found: dict[Identity, Held] = {}
-    for data in netlink.dump(_GET_FILTER, _TC.pack(0, device, 0, parent, 0)):
+    for data in _all(netlink, _GET_FILTER, _TC.pack(0, device, 0, parent, 0)):
         one = _tc(data)
         options = attributes(one.parts.get(_OPTIONS, b""))
         if not options or (own := _own_handle(one)) is None:
@@ -276,7 +288,7 @@ def redirected(options: Attributes) -> int:
 def _routes(netlink: Rtnetlink, names: Mapping[int, str]) -> Iterator[tuple[Identity, Held]]:
     """Routes of our protocol. The kernel shows only those, if it can."""
     for family in (socket.AF_INET, socket.AF_INET6):
-        for data in netlink.dump(_GET_ROUTE, _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)):
+        for data in _all(netlink, _GET_ROUTE, _ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)):
             shown, length, _, _, table, protocol, *_ = _ROUTE.unpack_from(data)
             if (shown, protocol) != (family, PROTOCOL):
                 continue
@@ -290,7 +302,7 @@ def _routes(netlink: Rtnetlink, names: Mapping[int, str]) -> Iterator[tuple[Iden
 
 def _rules(netlink: Rtnetlink) -> Iterator[tuple[Identity, Held]]:
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
-        for data in netlink.dump(_GET_RULE, struct.pack("=12B", family, *[0] * 11)):
+        for data in _all(netlink, _GET_RULE, struct.pack("=12B", family, *[0] * 11)):
             parts = attributes(data[12:])
             if parts.get(21) == bytes([PROTOCOL]):  # FRA_PROTOCOL; then PRIORITY, FWMARK, FWMASK, TABLE
                 found = (_word(parts, kind) for kind in (6, 10, 16, 15))

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
+from markway.config.packets import PROTOCOLS
 from markway.kernel.netlink import (
     CREATE,
     Message,
@@ -40,8 +41,7 @@ _NEW_ELEMENT, _DELETE_ELEMENT, _GET_ELEMENT = _TABLES | 12, _TABLES | 14, _TABLE
 _GET_CHAIN, _GET_RULE, _GET_SET, _GET_GENERATION = _TABLES | 4, _TABLES | 7, _TABLES | 10, _TABLES | 16
 _GET_OBJECT, _COUNTERS = _TABLES | 19, 1
 _KEY, _DATA, _USER, _EXPRESSION, _KEY_END = 1, 2, 6, 7, 10
-_PROTOCOLS = {"tcp": 6, "udp": 17}
-_SIZES = {"mark": 4, "ipv4_addr": 4, "ipv6_addr": 16, "inet_proto": 1, "inet_service": 2}
+_SIZES = {"mark": 4, "ipv4_addr": 4, "ipv6_addr": 16, "inet_proto": 1, "inet_service": 2, "classid": 4}
 _ANONYMOUS, _MAP = 0x1, 0x8
 _CHUNK = 1000
 """Elements to a message: an attribute holds 64 KiB at most."""
@@ -80,9 +80,12 @@ def encode(kind: str, value: str) -> bytes:
     if kind == "ipv6_addr":
         return IPv6Address(value).packed
     if kind == "inet_proto":
-        return bytes([_PROTOCOLS[value]])
+        return bytes([int(value) if value.isdigit() else PROTOCOLS[value]])
     if kind == "inet_service":
         return struct.pack("!H", int(value))
+    if kind == "classid":
+        major, _, minor = value.partition(":")
+        return struct.pack("=I", int(major, 16) << 16 | int(minor, 16))
     raise ValueError(f"no encoding for nft type {kind}")
 
 
@@ -95,9 +98,12 @@ def decode(kind: str, value: bytes) -> str:
     if kind == "ipv6_addr":
         return str(IPv6Address(value))
     if kind == "inet_proto":
-        return next((name for name, number in _PROTOCOLS.items() if number == value[0]), str(value[0]))
+        return next((name for name, number in PROTOCOLS.items() if number == value[0]), str(value[0]))
     if kind == "inet_service":
         return str(struct.unpack("!H", value)[0])
+    if kind == "classid":
+        number = struct.unpack("=I", value)[0]
+        return f"{number >> 16:x}:{number & 0xFFFF:x}"
     raise ValueError(f"no encoding for nft type {kind}")
 
 

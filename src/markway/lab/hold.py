@@ -154,8 +154,9 @@ class _Holder:
         with select.epoll() as poll:
             for number in numbers:
                 poll.register(number, event)
-            while waiting and (left := deadline - time.monotonic()) > 0:
-                for number, _ in poll.poll(left):
+            # When the time is up, what has come meanwhile still counts.
+            while waiting and (events := poll.poll(max(0.0, deadline - time.monotonic()))):
+                for number, _ in events:
                     try:
                         done = step(self.lines[number])
                     except (OSError, AnswerError) as error:

@@ -1,12 +1,14 @@
-"""From one program to another in the fewest steps, and the nft text of them."""
+"""From one program to another in the fewest steps, and the nft text of those in the table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from markway.program.model import TABLE, Fragment, Program
 from markway.program.nft import UNWRITTEN
+from markway.program.steps import Steps, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +39,8 @@ class Change:
     old_objects: tuple[str, ...] = ()
     add: Elements = field(default_factory=dict)
     delete: Elements = field(default_factory=dict)
+    plumbed: bool = False
+    """Whether what it wants beside the table changes."""
 
     @property
     def structural(self) -> bool:
@@ -56,6 +60,16 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.parts)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What is to be done beside the table, if all is there that the old program wants."""
+        owners = [part.owner for part in self.parts if part.plumbed]
+        old, new = (
+            [part for owner in owners if owner in program.fragments for part in program.fragments[owner].plumbing]
+            for program in (self.old, self.new)
+        )
+        return steps(old, new)
 
     @property
     def structural(self) -> bool:
@@ -113,8 +127,9 @@ def _change(
         old_objects=tuple(item for item in old.objects if item not in new.objects),
         add=_without(new.elements, old.elements, replaced),
         delete=_unclaimed(_without(old.elements, new.elements, set()), program, {**shared, **new.sets}, replaced),
+        plumbed=old.plumbing != new.plumbing,
     )
-    same = not change.structural and not change.add and not change.delete
+    same = not (change.structural or change.add or change.delete or change.plumbed)
     return None if same and kind == "changed" else change
 
 

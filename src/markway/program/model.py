@@ -92,7 +92,8 @@ class ShapeEntry:
     @property
     def record(self) -> dict[str, Any]:
         """The entry as JSON can hold it."""
-        return asdict(self)
+        classes = [{name: getattr(item, name) for name in ClassEntry.__slots__} for item in self.classes]
+        return {name: getattr(self, name) for name in ShapeEntry.__slots__} | {"classes": classes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,11 @@ class Program:
     def sets(self) -> dict[str, Set]:
         """Every set by name."""
         return {name: item for fragment in self.fragments.values() for name, item in fragment.sets.items()}
+
+    @property
+    def plumbing(self) -> list[Part]:
+        """What is wanted beside the table, in the order in which it is made."""
+        return [part for owner in sorted(self.fragments) for part in self.fragments[owner].plumbing]
 
     @property
     def services(self) -> tuple[ServiceEntry, ...]:

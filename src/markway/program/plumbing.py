@@ -7,11 +7,12 @@ comes from, to show there what the kernel refuses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Sequence
 
 Origin: TypeAlias = tuple[str | int, ...]
 
@@ -182,6 +183,8 @@ class Class:
 class Filter:
     """A classifier of tc. `handle` of u32 is its place among those of one preference and protocol: `::1`, `::2`.
 
+    Or it is a hash table, `b:`, or a place in one, `b::1`, `b::2`, to which the filter `::1` links.
+
     `options` are what tc reads behind the kind, its class included.
     """
 
@@ -305,17 +308,21 @@ class PolicyRule:
 
 Part: TypeAlias = Link | Setting | Qdisc | Class | Filter | Route | PolicyRule
 
-_KINDS: dict[str, type[Part]] = {
+_KINDS: dict[str, Callable[..., Part]] = {
     kind.__name__: kind for kind in (Link, Setting, Qdisc, Class, Filter, Route, PolicyRule)
+}
+_VALUES: dict[Callable[..., Part], Callable[[Part], tuple[Any, ...]]] = {
+    kind: attrgetter(*(item.name for item in fields(kind)))
+    for kind in (Link, Setting, Qdisc, Class, Filter, Route, PolicyRule)
 }
 
 
-def record_of(part: Part) -> dict[str, Any]:
-    """The part as JSON can hold it; `part_of` is the inverse."""
-    return {"is": type(part).__name__} | {name: getattr(part, name) for name in part.__slots__}
+def record_of(part: Part) -> list[Any]:
+    """The part as JSON can hold it, in short: there may be thousands. `part_of` is the inverse."""
+    return [type(part).__name__, *_VALUES[type(part)](part)]
 
 
-def part_of(record: Mapping[str, Any]) -> Part:
+def part_of(record: Sequence[Any]) -> Part:
     """A part from what `record_of` gave."""
-    values = {name: value for name, value in record.items() if name != "is"}
-    return _KINDS[record["is"]](**values | {"origin": tuple(record["origin"])})
+    kind, *values, origin = record
+    return _KINDS[kind](*values, tuple(origin))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from markway.kernel.capabilities import devices, filtering, queueing
+from markway.kernel.capabilities import devices, filtering, queueing, routing
 from markway.kernel.capabilities.feature import Answer, Feature, Finding, UnknownError
 from markway.kernel.capabilities.network import Network
 from markway.kernel.netns import NetnsError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "Answer", "Feature", "Finding", "probe", "probed", "release"]
 
 FEATURES: dict[str, Feature] = {
-    feature.name: feature for feature in (*filtering.FEATURES, *queueing.FEATURES, *devices.FEATURES)
+    feature.name: feature for feature in (*filtering.FEATURES, *queueing.FEATURES, *routing.FEATURES, *devices.FEATURES)
 }
 
 
