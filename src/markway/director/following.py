@@ -230,7 +230,7 @@ async def follow_file(follower: FileFollower, tell: Callable[[list[bytes]], None
 
 
 class JournalFollower:
-    """Reads the records of one systemd unit that are added to the journal, by journalctl(1)."""
+    """Reads the records of one systemd unit that are added to the journal, by journalctl(1); of this boot only."""
 
     def __init__(self, unit: str, cursor: str = "", *options: str) -> None:
         """Prepare.
