@@ -106,8 +106,8 @@ class ClassTable(BaseModel):
     quantum: Annotated[int | None, Field(ge=1000, le=200_000)] = Field(
         None,
         description=(
-            "Bytes it sends in its turn among those of one `prio`. Default: a tenth of a second of the rate, at least a "
-            "packet and at most 60000."
+            "Bytes it sends in its turn among those of one `prio`. Default: a tenth of a second of the rate, at least "
+            "a packet and at most 60000."
         ),
         examples=[1514],
     )
