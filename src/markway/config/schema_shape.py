@@ -40,7 +40,8 @@ class FilterTable(BaseModel):
             "or `at nexthdr+`N; `ip` src, dst, tos, dsfield, precedence, ihl, protocol, ttl, sport, dport, "
             "icmp_type, icmp_code, nofrag, firstfrag, df, mf; `ip6` src, dst, priority, protocol, flowlabel, hlimit, "
             "sport, dport, icmp_type, icmp_code; `tcp` and `udp` src and dst; `tcp` syn, ack, fin, rst, psh, urg; "
-            "`icmp` type and code. Masks are hexadecimal."
+            "`icmp` type and code. Masks are hexadecimal. "
+            "What reads the header behind IP's needs `ip protocol` (`ip6 protocol`) beside it."
         ),
         examples=[["ip protocol 17 0xff", "ip dport 53 0xffff"], ["u8 64 0xff at 8"]],
     )
@@ -90,9 +91,11 @@ class ClassTable(BaseModel):
         examples=["1024kbit"],
     )
     burst: Size = Field(
-        None, description="Bytes that may pass at once at more than the rate. Default: tc's.", examples=["5k"]
+        None,
+        description="Bytes that may pass at once, faster than the rate. Default: 4 ms of it, two packets at least.",
+        examples=["5k"],
     )
-    cburst: Size = Field(None, description="The same of the ceiling.", examples=["1600"])
+    cburst: Size = Field(None, description="The same of `ceil`.", examples=["1600"])
     prio: int = Field(
         0,
         ge=0,
@@ -102,12 +105,13 @@ class ClassTable(BaseModel):
     )
     quantum: Annotated[int | None, Field(ge=1000, le=200_000)] = Field(
         None,
-        description="Bytes it sends in its turn among those of one `prio`. Default: the rate in bytes / 10.",
+        description=(
+            "Bytes it sends in its turn among those of one `prio`. Default: a tenth of a second of the rate, at least "
+            "a packet and at most 60000."
+        ),
         examples=[1514],
     )
-    mtu: Size = Field(
-        None, description="The largest packet that is told apart in size. Default: tc's.", examples=[1600]
-    )
+    mtu: Size = Field(None, description="The largest packet it is for. Default: that of Ethernet.", examples=[1600])
     leaf: DisciplineOf = Field(
         None,
         description="How what waits in it is shared. Default: the shape's `leaf`.",
@@ -154,7 +158,9 @@ class ShapeTable(BaseModel):
         examples=["1024kbit"],
     )
     burst: Size = Field(
-        None, description="Bytes that may pass at once at more than the rate. Default: tc's.", examples=["5k"]
+        None,
+        description="Bytes that may pass at once, faster than the rate. Default: 4 ms of it, two packets at least.",
+        examples=["5k"],
     )
     overhead: Annotated[int, Field(ge=0, le=256)] = Field(
         0,

@@ -49,7 +49,9 @@ def as_held(part: Class, held: Held) -> Class:
     """The class as the kernel has it."""
     told = held.options[1]
     rate, ceil = _rates(held)
-    burst, cburst, quantum, _, prio = _HTB.unpack_from(told, 2 * _RATE.size)
+    burst, cburst, quantum, level, prio = _HTB.unpack_from(told, 2 * _RATE.size)
+    if level:  # of classes with others below them, the kernel takes no notice (htb_change_class)
+        quantum, prio = part.quantum, part.prio
     sizes = (_size(burst, rate), _size(cburst, ceil))
     parent = f"{number(part.classid) >> 16:x}:" if held.parent == ROOT else spelled(held.parent)
     overhead = _RATE.unpack_from(told)[2]
@@ -79,13 +81,13 @@ def _class(part: Class, held: Held) -> Iterator[str]:
         if got != asked // 8:
             yield f"its {name} is {got * 8} bit/s instead of {asked}"
     rate, ceil = _rates(held)
-    burst, cburst, quantum, _, prio = _HTB.unpack_from(held.options[1], 2 * _RATE.size)
+    burst, cburst, quantum, level, prio = _HTB.unpack_from(held.options[1], 2 * _RATE.size)
     for name, size, ticks, speed in (("burst", part.burst, burst, rate), ("cburst", part.cburst, cburst, ceil)):
         if size is not None and abs(_size(ticks, speed) - size) > max(size / 50, 2 * _TICK * speed / 1e9 + 1):
             yield f"its {name} is {_size(ticks, speed)} bytes instead of {size}"
-    if prio != part.prio:
+    if prio != part.prio and not level:
         yield f"its prio is {prio} instead of {part.prio}"
-    if part.quantum is not None and quantum != part.quantum:
+    if quantum != part.quantum is not None and not level:
         yield f"its quantum is {quantum} bytes instead of {part.quantum}"
     if part.overhead != _RATE.unpack_from(held.options[1])[2]:
         yield f"its overhead is not {part.overhead} bytes"
