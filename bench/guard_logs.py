@@ -4,7 +4,7 @@ Attempts: one guard with the four classic windows, and sources that come from ev
 same lines for Markway and for fail2ban's own library with its own filters, driven in one process as `fail2ban-regex`
 does; both read bytes from memory, so no disk and no database counts. All figures are CPU time of one core; the best of
 the rounds is taken, for whatever else runs here only takes away. Both have to find the same failures, or nothing is
-compared: fail2ban counts a password for an unknown user twice, which is left out of the lines.
+compared: for an unknown user, whom fail2ban counts more than once, there are no lines.
 """
 
 from __future__ import annotations

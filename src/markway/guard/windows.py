@@ -89,7 +89,7 @@ class Windows:
     attempt is forgotten first. Offenders are kept apart, `sources` of them as well, so a flood of sources that come
     once pushes no ban out; among them, too, goes first who was longest without an attempt. So memory stays below
     `memory_bound`: sources * (`SOURCE_BYTES` + `OFFENDER_BYTES` + `TIMES_EACH` * `TIME_BYTES`), 80 MB by default; the
-    flood of sources that come once takes 18 MB.
+    flood of sources that come once takes 24 MB.
 
     An attempt costs the same however many there are, but for windows, of which each costs a comparison.
     """
