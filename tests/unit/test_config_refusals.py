@@ -361,7 +361,7 @@ def test_a_name(name, suggestion):
 
 BY_TABLE = [
     ("", "m:1:1: the file is empty (write a table such as [service.web] or [shape.wan])"),
-    ("# nothing\n[service]\n", ("m:1:1: there is neither a service nor a shape (write a table such as [service.web] or "
+    ("# nothing\n[service]\n", ("m:1:1: the file asks for nothing (write a table such as [service.web] or "
      "[shape.wan])")),
     ("service = 5", "m:1:1: service: expected a table, got the integer 5"),
     ("[service]\nweb = 5", "m:2:1: service.web: expected a table, got the integer 5"),
@@ -370,7 +370,8 @@ BY_TABLE = [
     ("[guard.ssh]\n" + service(), 'm:1:2: "guard" is not in this version of Markway'),
     ("[blocklist.x]\n" + service(), 'm:1:2: "blocklist" is not in this version of Markway'),
     ("[services.x]\n" + service(), 'm:1:2: unknown key "services" (did you mean "service"?)'),
-    ("[xyz]\n" + service(), 'm:1:2: unknown key "xyz" (there are marks, api, service, shape, mark, uplink and realm)'),
+    ("[xyz]\n" + service(), ('m:1:2: unknown key "xyz" (there are marks, api, service, shape, mark, uplink, '
+     "realm, zone, firewall and policy)")),
     ("[service.web]\n" + GOOD_LISTEN, ("m:1:10: service.web: the service has no backend (write "
      "[service.web.backend.NAME] with its address)")),
     (service(listen=""), 'm:1:10: service.web: the service listens nowhere (for example listen = "192.0.2.10:80")'),

@@ -94,7 +94,7 @@ def test_the_smallest_shape():
 
 def test_a_file_may_hold_nothing_but_a_shape_or_an_uplink():
     assert shaping("[uplink.dsl]\ntable = 100") == Shaping(uplinks=(Uplink("dsl", 100),))
-    with pytest.raises(ConfigError, match="there is neither a service nor a shape"):
+    with pytest.raises(ConfigError, match="the file asks for nothing"):
         load_text("[shape]")
 
 

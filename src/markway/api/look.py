@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from markway.apply.confirm import awaited
 from markway.apply.observe import observe
+from markway.apply.observe_policies import observe_policies
 from markway.apply.observe_shapes import observe_marks, observe_shapes
 from markway.apply.transaction import present
 from markway.config.load import load
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from markway.apply.observe import ServiceSeen
+    from markway.apply.observe_policies import PolicySeen
     from markway.apply.observe_shapes import MarkSeen, ShapeSeen
     from markway.apply.store import Pending, Store
     from markway.apply.transaction import Present
@@ -47,6 +49,7 @@ class Look:
     live: Live | None = None
     shapes: Sequence[ShapeSeen] = ()
     marks: Sequence[MarkSeen] = ()
+    policies: Sequence[PolicySeen] = ()
 
 
 def look(store: Store, netlink: Netlink) -> Look:
@@ -68,19 +71,21 @@ def look(store: Store, netlink: Netlink) -> Look:
 
 
 class Counted(TypedDict):
-    """What the kernel counted for every service, shape and marking rule of the program in force."""
+    """What the kernel counted for every service, shape, marking rule and policy of the program in force."""
 
     services: list[ServiceSeen]
     shapes: list[ShapeSeen]
     marks: list[MarkSeen]
+    policies: list[PolicySeen]
 
 
 def counted(store: Store, netlink: Netlink, now: Present) -> Counted:
     """All of it; nothing where none is in force."""
     if now.program is None:
-        return Counted(services=[], shapes=[], marks=[])
+        return Counted(services=[], shapes=[], marks=[], policies=[])
     return Counted(
         services=observe(netlink, now.program, store.baseline()),
         shapes=observe_shapes(now.program),
         marks=observe_marks(netlink, now.program),
+        policies=observe_policies(netlink, now.program),
     )

@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from markway.api.metrics import exposition
 from markway.api.problems import unknown
-from markway.api.view import drains, marks, services, shapes, status
+from markway.api.view import drains, marks, policies, services, shapes, status
 from markway.config.reference import json_schema
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ router = APIRouter(tags=["nouns"])
 Record = dict[str, Any]
 
 
-@router.get("/status", summary="Everything: the program in force, services, backends, shapes, marks")
+@router.get("/status", summary="Everything: the program in force, services, backends, shapes, marks, policies")
 async def get_status(request: Request) -> Record:
     """What `markway status --json` prints."""
     return status(await _look(request))
@@ -69,6 +69,12 @@ async def get_shape(request: Request, shape: str) -> Record:
 async def get_marks(request: Request) -> list[Record]:
     """The marking rules of the status."""
     return list(marks(await _look(request)))
+
+
+@router.get("/policies", summary="Every policy and other reason to drop, and how many packets it took")
+async def get_policies(request: Request) -> list[Record]:
+    """In the order in which they are tried."""
+    return list(policies(await _look(request)))
 
 
 @router.get("/drains", summary="Backends that are emptied, and what is left of their connections")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from markway.compiler.firewall import OWNER as FIREWALL
 from markway.compiler.shaping import SHARED, owner_of
 from markway.program.diff import lines
 from markway.program.impact import impacts
@@ -49,11 +50,12 @@ def steps_of(changes: Changes) -> Steps:
 
 
 def steps_by_owner(changes: Changes) -> dict[str, Steps]:
-    """The same by the fragment that asks for it: a shape, or what the shapes share."""
+    """The same by the fragment that asks for it: a shape, what the shapes share, or the firewall."""
     found: dict[str, tuple[list[Step], list[Step]]] = {}
     for when, part in enumerate(steps_of(changes)):
         for step in part:
-            owner = owner_of(str(step.origin[1])) if step.origin[:1] == ("shape",) else SHARED
+            kind = step.origin[0] if step.origin else ""
+            owner = owner_of(str(step.origin[1])) if kind == "shape" else FIREWALL if kind == "policy" else SHARED
             found.setdefault(owner, ([], []))[when].append(step)
     return {owner: Steps(tuple(before), tuple(after)) for owner, (before, after) in found.items()}
 

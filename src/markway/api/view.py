@@ -44,6 +44,7 @@ def status(look: Look) -> Record:
         "services": list(services(look)),
         "shapes": list(shapes(look)),
         "marks": list(marks(look)),
+        "policies": list(policies(look)),
     }
 
 
@@ -70,6 +71,20 @@ def marks(look: Look) -> Iterator[Record]:
     for entry, counted in look.marks:
         sets = {"class": entry.class_ or None, "uplink": entry.uplink or None}
         yield {"name": entry.name, **sets, "on": entry.on, "packets": counted.packets, "bytes": counted.octets}
+
+
+def policies(look: Look) -> Iterator[Record]:
+    """Every policy in the order in which they are tried, then the other reasons to drop, with what they took."""
+    for entry, counted, over in look.policies:
+        yield {
+            "name": entry.name,
+            "from": entry.sources,
+            "to": entry.targets,
+            "verdict": entry.verdict,
+            "packets": counted.packets,
+            "bytes": counted.octets,
+            "over": over and over.packets,
+        }
 
 
 def _asked(entry: ShapeEntry | ClassEntry) -> Record:

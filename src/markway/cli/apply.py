@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held, load, need_root, seconds, told
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held_by, load, need_root, seconds, told
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
@@ -130,7 +130,7 @@ def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool
     if as_json:
         print(json.dumps(applied(changes, took, confirm), indent=2))
         return
-    has = held(len(changes.new.services), len(changes.new.shapes))
+    has = held_by(changes.new)
     if not changes:
         print(f"Nothing to change: {has} in force, program {changes.new.id[:8]}.")
         return
@@ -174,5 +174,5 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:
-        has = held(len(changes.new.services), len(changes.new.shapes))
+        has = held_by(changes.new)
         print(f"Back to program {changes.new.id[:8]}: {has} in force.")

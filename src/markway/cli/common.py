@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from markway.config.load import Loaded, Source
     from markway.config.problems import ConfigError
+    from markway.program.model import Program
 
 DEFAULT_PATH = Path("/etc/markway")
 
@@ -127,10 +128,18 @@ def told(*, as_json: bool = False) -> Iterator[None]:
 
 def count(number: int, noun: str) -> str:
     """`1 service`, `2 services`."""
-    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {f'{noun[:-1]}ie' if noun.endswith('y') else f'{noun}e' if noun.endswith('s') else noun}s"
 
 
-def held(services: int, shapes: int) -> str:
+def held(services: int, shapes: int, policies: int = 0) -> str:
     """What a program has: `2 services, 1 shape`; nothing is said of what it has none of."""
-    found = ((services, "service"), (shapes, "shape"))
+    found = ((services, "service"), (shapes, "shape"), (policies, "policy"))
     return ", ".join(count(number, noun) for number, noun in found if number) or count(0, "service")
+
+
+def held_by(program: Program) -> str:
+    """The same of a program."""
+    own = sum("/" not in policy.name for policy in program.policies)
+    return held(len(program.services), len(program.shapes), own)

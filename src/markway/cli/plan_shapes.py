@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from markway.cli.columns import Columns
+from markway.cli.policies import described as policies
 from markway.cli.shapes import FOLD, about, rows_of
+from markway.compiler.firewall import OWNER as FIREWALL
 from markway.program.shape_impact import shape_impacts, shape_reasons
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _COMMANDS = 16
 
 def head(part: Change, old: Fragment | None, new: Fragment | None) -> str:
     """Whom a part is of, and why it changes."""
+    if part.owner == FIREWALL:
+        return f"firewall: {part.kind}"
     shape = next((fragment.shape for fragment in (new, old) if fragment and fragment.shape), None)
     if shape is None:
         return f"marks, uplinks and realms: {part.kind}"
@@ -45,6 +49,7 @@ def described(fragment: Fragment, *, full: bool) -> Iterator[str]:
         yield from _shape(fragment.shape, full=full)
     for mark in fragment.marks:
         yield f"mark {mark.name}: {_sets(mark)}, of packets {', '.join(mark.on)}"
+    yield from policies(fragment.policies)
 
 
 def folded(steps: Sequence[Step], *, full: bool) -> Iterator[str]:

@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         "since its last change; the counts are since the backend came into force. ACTIVE are those not closed yet. "
         "Of a class, RATE and CEIL are asked, in bits a second, and NOW is got; BORROWED are packets that left on the "
         "rate of a class above it, BACKLOG waits. "
+        "Of a policy, PACKETS are those that began what it decides, OVER those of sources that had too much. "
         "Exit status 1 if the kernel does not hold what was applied."
     )(status)
 
@@ -88,7 +89,9 @@ def _show(record: Record, *, full: bool) -> None:
         print(f"Nothing in force, since a restart or a flush. Last was {why}, {at}: apply it again")
         return
     services, shapes = record["services"], record["shapes"]
-    print(f"Program {record['program'][:8]}, {held(len(services), len(shapes))}, since {at} ({why})")
+    policies = record.get("policies", [])
+    own = sum("/" not in one["name"] for one in policies)
+    print(f"Program {record['program'][:8]}, {held(len(services), len(shapes), own)}, since {at} ({why})")
     if record["confirm_within"] is not None:
         print(
             f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"
@@ -102,6 +105,7 @@ def _show(record: Record, *, full: bool) -> None:
     for shape in shapes:
         _show_shape(shape, full=full)
     _show_marks(record["marks"])
+    _show_policies(policies)
 
 
 def _at(seconds: float) -> str:
@@ -145,6 +149,14 @@ def _show_marks(marks: list[Record]) -> None:
 
         print("\nmarks")
         _print_rows(MARKS, mark_rows(marks))
+
+
+def _show_policies(policies: list[Record]) -> None:
+    if policies:
+        from markway.cli.policies import POLICIES, policy_rows
+
+        print("\npolicies")
+        _print_rows(POLICIES, policy_rows(policies))
 
 
 def _print_rows(columns: Columns, rows: list[Row]) -> None:

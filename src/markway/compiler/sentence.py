@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markway.compiler.pools import Pool
-    from markway.config.model import Persist, Service
+    from markway.config.model import Persist, Service, SourceRate
 
 HASH_SEED = 0x6D77
 """Fixed, so that two directors with one file choose alike."""
@@ -181,10 +181,15 @@ def rate_sets(service: Service, families: tuple[Family, ...]) -> Iterator[Set]:
             _rate_name(service, family),
             (family.kind,),
             flags=("dynamic", "timeout"),
-            timeout=f"{max(_FORGOTTEN, -(-rate.burst * _SECONDS[rate.unit] // rate.count))}s",
+            timeout=f"{forgotten_after(rate)}s",
             size=SOURCES,
             dynamic=True,
         )
+
+
+def forgotten_after(rate: SourceRate) -> int:
+    """In how many seconds a source that made no connection has its whole allowance again."""
+    return max(_FORGOTTEN, -(-rate.burst * _SECONDS[rate.unit] // rate.count))
 
 
 def _rate_name(service: Service, family: Family) -> str:

@@ -31,18 +31,18 @@ _SLOW = 8000
 
 def shaping_of(files: Sequence[tuple[int, File]], backends: Mapping[str, frozenset[str]], report: Report) -> Shaping:
     """What all files say of shaping together. `backends` are those of each service, by name."""
-    uplinks = uplinks_of(_all("uplink", [(source, file.uplink) for source, file in files], report), report)
-    realms = realms_of(_all("realm", [(source, file.realm) for source, file in files], report), report)
-    tables = _all("shape", [(source, file.shape) for source, file in files], report)
+    uplinks = uplinks_of(all_named("uplink", [(source, file.uplink) for source, file in files], report), report)
+    realms = realms_of(all_named("realm", [(source, file.realm) for source, file in files], report), report)
+    tables = all_named("shape", [(source, file.shape) for source, file in files], report)
     scope = Scope(report, backends, {realm.name: realm.number for realm in realms})
     shapes = [(place, _shape(place, table, scope)) for place, table in tables]
     _check_devices(shapes, report)
     found = tuple(sorted((shape for _, shape in shapes), key=lambda shape: shape.name))
-    rules = _all("mark", [(source, file.mark) for source, file in files], report)
+    rules = all_named("mark", [(source, file.mark) for source, file in files], report)
     return Shaping(found, marks_of(rules, found, uplinks, scope), uplinks, realms)
 
 
-def _all(kind: str, tables: Iterable[tuple[int, Mapping[str, M]]], report: Report) -> list[tuple[Place, M]]:
+def all_named(kind: str, tables: Iterable[tuple[int, Mapping[str, M]]], report: Report) -> list[tuple[Place, M]]:
     """The tables of a kind with their places; a second one of a name is reported."""
     found: dict[str, tuple[Place, M]] = {}
     for source, named in tables:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from markway.config.build import build
 from markway.config.build_api import api_of
+from markway.config.build_firewall import firewalling_of
 from markway.config.build_shape import shaping_of
 from markway.config.conflicts import check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
@@ -34,7 +35,8 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
     backends = {one.name: frozenset(backend.name for backend in one.backends) for one in services}
     shaping = shaping_of(files, backends, report)
-    return Config(services, _mask(files, services, shaping, report), api_of(files, claims, report), shaping)
+    mask, api = _mask(files, services, shaping, report), api_of(files, claims, report)
+    return Config(services, mask, api, shaping, firewalling_of(files, bool(shaping.uplinks), report))
 
 
 def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:

@@ -12,14 +12,13 @@ import tomli
 
 from markway.config.check import check
 from markway.config.messages import validate
+from markway.config.model import Config
 from markway.config.positions import Position, Positions, scan
 from markway.config.problems import ConfigError, Finding, Problem, Report, quote, show
-from markway.config.shaping import Shaping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from markway.config.model import Config
     from markway.config.problems import Path
     from markway.config.schema import File
 
@@ -120,10 +119,10 @@ def _load(sources: Sequence[Source]) -> Loaded:
             files.append((number, validate(number, raw, report)))
     config = check(files, report)
     problems = [*broken, *_located(report.errors, sources, texts)]
-    if not problems and not config.services and config.shaping == Shaping():
+    if not problems and config == Config(mask=config.mask, api=config.api):
         hint = "write a table such as [service.web] or [shape.wan]"
         empty = not any(text.strip() for text in texts.values())
-        what = "the file is empty" if empty and len(sources) == 1 else "there is neither a service nor a shape"
+        what = "the file is empty" if empty and len(sources) == 1 else "the file asks for nothing"
         problems.append(Problem(sources[0].name, 1, 1, "", what, hint))
     if problems:
         raise ConfigError(problems)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, TypeAlias
 
+from markway.config.firewalling import Firewalling
 from markway.config.shaping import Shaping
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -281,3 +282,4 @@ class Config:
     mask: int = field(default=DEFAULT_MASK)
     api: Api | None = None
     shaping: Shaping = field(default_factory=Shaping)
+    firewalling: Firewalling = field(default_factory=Firewalling)

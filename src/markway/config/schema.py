@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from markway.config.forms import Duration, Form
+from markway.config.forms import Duration, Form, Rate
 from markway.config.model import DEFAULT_MASK, POLICIES
 from markway.config.schema_checks import Api, Check, Load
+from markway.config.schema_firewall import FIREWALL_TABLES, FirewallTable, PolicyTable, ZoneTable
 from markway.config.schema_shape import SHAPE_TABLES, MarkTable, RealmTable, ShapeTable, UplinkTable
 
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
 
-_RATE = r"^[0-9]+ */ *(second|minute|hour)( +burst +[0-9]+( +packets)?)?$"
 _LISTEN = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):(\*|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)(/(tcp|udp|tcp\+udp))?$"
 _ENDPOINT = r"^([0-9.]+(:[0-9]+)?|[0-9a-fA-F:.]+|\[[0-9a-fA-F:.]+\](:[0-9]+)?)$"
 _ADDRESS = r"^[0-9a-fA-F:.]+$"
@@ -31,7 +31,6 @@ Listens = Annotated[str | list[str] | None, Form("a string or a list of strings"
 Endpoints = Annotated[str | list[str] | None, Form("a string or a list of strings", _ENDPOINT)]
 Addresses = Annotated[str | list[str] | None, Form("a string or a list of strings", _ADDRESS)]
 Networks = Annotated[str | list[str] | None, Form("a string or a list of strings", _NETWORK)]
-Rate = Annotated[str | None, Form("a rate", _RATE)]
 Bits = Annotated[str | int | None, Form("a hexadecimal string or an integer", r"^0[xX][0-9a-fA-F](_?[0-9a-fA-F])*$")]
 Connections = Annotated[int | None, Field(ge=1, le=0xFFFF_FFFF)]
 
@@ -282,6 +281,13 @@ class File(BaseModel):
     realm: dict[str, RealmTable] = Field(
         default_factory=dict, description="Realms of routes, each a table `[realm.NAME]`."
     )
+    zone: dict[str, ZoneTable] = Field(
+        default_factory=dict, description="Places that packets come from and go to, each a table `[zone.NAME]`."
+    )
+    firewall: FirewallTable | None = Field(None, description="What becomes of packets that no policy speaks of.")
+    policy: dict[str, PolicyTable] = Field(
+        default_factory=dict, description="What may pass from zone to zone, each a table `[policy.NAME]`."
+    )
 
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -295,6 +301,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "service.NAME.load": Load,
     "service.NAME.backend.NAME": BackendTable,
     **SHAPE_TABLES,
+    **FIREWALL_TABLES,
 }
 """Every table of a file by its path, in the order of the reference."""
 
@@ -306,6 +313,7 @@ REQUIRED: dict[type[BaseModel], tuple[str, ...]] = {
     ShapeTable: ("device",),
     UplinkTable: ("table",),
     RealmTable: ("number",),
+    PolicyTable: ("from", "to", "verdict"),
 }
 """The keys that `check` misses when they are absent."""
 

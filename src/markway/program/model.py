@@ -112,6 +112,27 @@ class MarkEntry:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """A policy, or another reason to drop, as the program knows it.
+
+    `counter` counts the packets that begin what it decides, `over` those of sources that had too much; empty where
+    there is no limit. What is not the file's has a name with a slash.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    verdict: str
+    counter: str
+    over: str = ""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entry as JSON can hold it."""
+        return asdict(self)
+
+
 @dataclass(frozen=True)
 class Fragment:
     """What one owner (a service, or the program itself) wants in the table.
@@ -130,6 +151,7 @@ class Fragment:
     entry: ServiceEntry | None = None
     shape: ShapeEntry | None = None
     marks: tuple[MarkEntry, ...] = ()
+    policies: tuple[PolicyEntry, ...] = ()
     mask: int = 0
     """The backend field of the mark; only the program's own fragment has it."""
     needs: frozenset[str] = frozenset()
@@ -152,6 +174,7 @@ class Fragment:
             "shape": self.shape and self.shape.record,
             "marks": [entry.record for entry in self.marks],
             "mask": self.mask,
+            **({"policies": [entry.record for entry in self.policies]} if self.policies else {}),
         }
 
     @cached_property
@@ -185,6 +208,7 @@ class Fragment:
             plumbing=tuple(part_of(part) for part in record.get("plumbing", ())),
             shape=shape and _shape(shape),
             marks=tuple(MarkEntry(**{**mark, "on": tuple(mark["on"])}) for mark in record.get("marks", ())),
+            policies=tuple(_policy(item) for item in record.get("policies", ())),
             mask=record["mask"],
         )
 
@@ -263,6 +287,15 @@ class Program:
     def marks(self) -> tuple[MarkEntry, ...]:
         """Every marking rule, in the order in which they are tried."""
         return tuple(entry for fragment in self.fragments.values() for entry in fragment.marks)
+
+    @property
+    def policies(self) -> tuple[PolicyEntry, ...]:
+        """Every policy in the order in which they are tried, then the other reasons to drop."""
+        return tuple(entry for fragment in self.fragments.values() for entry in fragment.policies)
+
+
+def _policy(record: Mapping[str, Any]) -> PolicyEntry:
+    return PolicyEntry(**{**record, "sources": tuple(record["sources"]), "targets": tuple(record["targets"])})
 
 
 def _set(record: Mapping[str, Any]) -> Set:
