@@ -39,7 +39,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what apply would change, why, and whom it touches. Changes nothing."""
-    from markway.api.plans import planned
+    from markway.api.plans import planned, steps_to
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, compiled_for, present, states_for
@@ -49,31 +49,38 @@ def plan(
     loaded = load(file, as_json=as_json)
     need_root("plan")
     store = Store(state_folder())
-    with told(), Netlink() as netlink:
+    with told(as_json=as_json), Netlink() as netlink:
         now = present(store, netlink)
-        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now))
+        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         changes = changes_to(now, compiled.program)
+        steps = steps_to(store, now, changes)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
     if as_json:
-        print(json.dumps(planned(now, changes, flows), indent=2))
+        print(json.dumps(planned(now, changes, steps, flows), indent=2))
     else:
-        for line in _text(now, changes, flows, full=full):
+        for line in _text(now, changes, steps, flows, full=full):
             print(line)
-    if exit_code and changes:
+    if exit_code and (changes or steps[0]):
         raise typer.Exit(2)
 
 
-def _text(now: Present, changes: Changes, flows: Counter[int], *, full: bool) -> Iterator[str]:
-    from markway.api.plans import steps_by_owner
+def _text(
+    now: Present, changes: Changes, steps: tuple[Steps, str], flows: Counter[int], *, full: bool
+) -> Iterator[str]:
+    from markway.api.plans import by_owner
+    from markway.cli.plan_shapes import mended
 
-    if now.damage:
-        yield f"# {now.damage}: the table is written anew"
-    if not changes:
+    todo, refused = steps
+    yield from (f"# {fault}: it is put right" for fault in now.faults)
+    if refused:
+        yield f"# apply would refuse this: {refused}"
+    if not changes and not todo:
         yield "Nothing to change: the kernel holds this program."
         return
-    steps = steps_by_owner(changes)
+    owned = by_owner(todo)
     for part in changes.parts:
-        yield from _part(changes, part, steps.get(part.owner), full=full)
+        yield from _part(changes, part, owned.pop(part.owner, None), full=full)
+    yield from mended(owned, full=full)
     yield from summary(changes, flows)
 
 
