@@ -46,7 +46,7 @@ TREE = shape(
 
 def record(*found, services=()):
     return {
-        "daemon": True, "pid": 7, "program": "0123456789abcdef", "in_force": True, "damage": None,
+        "daemon": True, "pid": 7, "program": "0123456789abcdef", "in_force": True, "damage": None, "beside": None,
         "services": list(services), "shapes": list(found),
     }  # fmt: skip
 
@@ -196,9 +196,10 @@ def program(text):
 
 
 def plan_of(old, new):
-    now = SimpleNamespace(damage=None, marker=None)
+    now = SimpleNamespace(damage=None, marker=None, standing=None, faults=())
     changes = diff(old, new)
-    return "\n".join(_text(now, changes, Counter(), full=False)), planned(now, changes, Counter())
+    steps = changes.steps, ""
+    return "\n".join(_text(now, changes, steps, Counter(), full=False)), planned(now, changes, steps, Counter())
 
 
 def test_a_plan_has_the_tree_and_the_commands_beside_the_table():

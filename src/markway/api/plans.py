@@ -5,33 +5,38 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from markway.compiler.shaping import SHARED, owner_of
+from markway.apply.plumbing import PlumbingError, way_of
+from markway.compiler.shape import owner_of
+from markway.compiler.shaping import SHARED
 from markway.program.diff import lines
 from markway.program.impact import impacts
 from markway.program.shape_impact import shape_impacts
-from markway.program.steps import Step, Steps, steps
+from markway.program.steps import Step, Steps
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
+    from markway.apply.store import Store
     from markway.apply.transaction import Present
     from markway.program.diff import Changes
 
 
-def planned(now: Present, changes: Changes, flows: Counter[int]) -> dict[str, Any]:
+def planned(now: Present, changes: Changes, steps: tuple[Steps, str], flows: Counter[int]) -> dict[str, Any]:
     """A change that could be made, in the kernel's own language; `flows` are open connections by mark."""
-    steps = steps_of(changes)
+    (before, after), refused = steps
     return {
-        "changes": bool(changes),
+        "changes": bool(changes or before or after),
+        "refused": refused or None,
         "program": {"old": now.marker, "new": changes.new.id},
         "damage": now.damage,
+        "beside": now.standing and (now.standing.why or None),
         "services": [asdict(impact) for impact in impacts(changes)],
         "shapes": [asdict(impact) for impact in shape_impacts(changes)],
         "established": {"connections": flows.total(), "touched": touched(changes, flows)},
-        "before": _commands(steps.before),
+        "before": _commands(before),
         "nft": lines(changes) if changes else [],
-        "after": _commands(steps.after),
+        "after": _commands(after),
     }
 
 
@@ -39,19 +44,22 @@ def _commands(steps: Iterable[Step]) -> list[str]:
     return [f"{step.command.tool} {step.command.text}" for step in steps]
 
 
-def steps_of(changes: Changes) -> Steps:
-    """What is done beside the table."""
-    old, new = (
-        [part for owner in sorted(program.fragments) for part in program.fragments[owner].plumbing]
-        for program in (changes.old, changes.new)
-    )
-    return steps(old, new)
+def steps_to(store: Store, now: Present, changes: Changes) -> tuple[Steps, str]:
+    """What would be done beside the table, and why an apply would be refused; empty if it would not.
+
+    Raises:
+        NetlinkError: the kernel refused to tell what is there.
+    """
+    try:
+        return way_of(store, now.standing, changes, patient=False).steps, ""
+    except PlumbingError as error:
+        return changes.steps, str(error)
 
 
-def steps_by_owner(changes: Changes) -> dict[str, Steps]:
-    """The same by the fragment that asks for it: a shape, or what the shapes share."""
+def by_owner(steps: Steps) -> dict[str, Steps]:
+    """Steps by the fragment that asks for them: a shape, or what the shapes share."""
     found: dict[str, tuple[list[Step], list[Step]]] = {}
-    for when, part in enumerate(steps_of(changes)):
+    for when, part in enumerate(steps):
         for step in part:
             owner = owner_of(str(step.origin[1])) if step.origin[:1] == ("shape",) else SHARED
             found.setdefault(owner, ([], []))[when].append(step)

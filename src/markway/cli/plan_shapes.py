@@ -9,11 +9,11 @@ from markway.cli.shapes import FOLD, about, rows_of
 from markway.program.shape_impact import shape_impacts, shape_reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from markway.program.diff import Change, Changes
     from markway.program.model import Fragment, MarkEntry, ShapeEntry
-    from markway.program.steps import Step
+    from markway.program.steps import Step, Steps
 
 Record = dict[str, Any]
 
@@ -56,6 +56,16 @@ def folded(steps: Sequence[Step], *, full: bool) -> Iterator[str]:
     yield from lines[: _COMMANDS - 2]
     yield f"# … {len(lines) - _COMMANDS + 1:,} more …"
     yield lines[-1]
+
+
+def mended(owned: Mapping[str, Steps], *, full: bool) -> Iterator[str]:
+    """What is done for those that do not change themselves: what others have changed is made as it was."""
+    for owner, steps in sorted(owned.items()):
+        kind, _, name = owner.partition("/")
+        yield f"# {kind} {name}: as it was" if name else "# marks, uplinks and realms: as they were"
+        yield from folded(steps.before, full=full)
+        yield from folded(steps.after, full=full)
+        yield ""
 
 
 def summary(changes: Changes) -> Iterator[str]:
