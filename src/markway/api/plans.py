@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.apply.plumbing import PlumbingError, way_of
+from markway.apply.standing import waiting
 from markway.compiler.shape import owner_of
 from markway.compiler.shaping import SHARED
 from markway.program.diff import lines
@@ -22,12 +24,24 @@ if TYPE_CHECKING:
     from markway.program.diff import Changes
 
 
-def planned(now: Present, changes: Changes, steps: tuple[Steps, str], flows: Counter[int]) -> dict[str, Any]:
+class Todo(NamedTuple):
+    """What would be done beside the table: `absent` shapes wait for their devices.
+
+    `refused` is why an apply would do nothing at all; empty if it would not.
+    """
+
+    steps: Steps
+    absent: frozenset[str] = frozenset()
+    refused: str = ""
+
+
+def planned(now: Present, changes: Changes, beside: Todo, flows: Counter[int]) -> dict[str, Any]:
     """A change that could be made, in the kernel's own language; `flows` are open connections by mark."""
-    (before, after), refused = steps
+    before, after = beside.steps
     return {
         "changes": bool(changes or before or after),
-        "refused": refused or None,
+        "refused": beside.refused or None,
+        "absent": sorted(beside.absent),
         "program": {"old": now.marker, "new": changes.new.id},
         "damage": now.damage,
         "beside": now.standing and (now.standing.why or None),
@@ -44,16 +58,17 @@ def _commands(steps: Iterable[Step]) -> list[str]:
     return [f"{step.command.tool} {step.command.text}" for step in steps]
 
 
-def steps_to(store: Store, now: Present, changes: Changes) -> tuple[Steps, str]:
-    """What would be done beside the table, and why an apply would be refused; empty if it would not.
+def todo(store: Store, now: Present, changes: Changes) -> Todo:
+    """What would be done beside the table.
 
     Raises:
         NetlinkError: the kernel refused to tell what is there.
     """
+    absent = frozenset(waiting(changes.new, {name for _, name in socket.if_nameindex()}))
     try:
-        return way_of(store, now.standing, changes, patient=False).steps, ""
+        return Todo(way_of(store, now.standing, changes, patient=False).steps, absent)
     except PlumbingError as error:
-        return changes.steps, str(error)
+        return Todo(changes.steps, absent, str(error))
 
 
 def by_owner(steps: Steps) -> dict[str, Steps]:

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from markway.api.nouns import Record, backend_record, director_of, known_backend
-from markway.api.plans import applied, planned, steps_to
+from markway.api.plans import applied, planned, todo
 from markway.api.view import brief
 from markway.apply.confirm import confirmed, roll_back
 from markway.apply.transaction import changes_to, compiled_for, present
@@ -217,7 +217,7 @@ def _plan(store: Store, loaded: Loaded, states: dict[str, BackendState]) -> Reco
         now = present(store, netlink)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
         changes = changes_to(now, compiled.program)
-        return planned(now, changes, steps_to(store, now, changes), flows)
+        return planned(now, changes, todo(store, now, changes), flows)
 
 
 def _confirm(store: Store) -> str:

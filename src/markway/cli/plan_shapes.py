@@ -9,7 +9,7 @@ from markway.cli.shapes import FOLD, about, rows_of
 from markway.program.shape_impact import shape_impacts, shape_reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from markway.program.diff import Change, Changes
     from markway.program.model import Fragment, MarkEntry, ShapeEntry
@@ -68,13 +68,16 @@ def mended(owned: Mapping[str, Steps], *, full: bool) -> Iterator[str]:
         yield ""
 
 
-def summary(changes: Changes) -> Iterator[str]:
-    """What becomes of shapes, in words."""
+def summary(changes: Changes, absent: Collection[str]) -> Iterator[str]:
+    """What becomes of shapes, in words; those that are `absent` wait for their devices."""
     for impact in shape_impacts(changes):
         if impact.kind != "changed":
             yield f"shape {impact.shape} is {'new' if impact.kind == 'added' else 'gone'}"
         elif impact.anew:
             yield f"shape {impact.shape} is made anew: what waits in its queues is lost"
+    for shape in changes.new.shapes:
+        if shape.optional and shape.name in absent:
+            yield f"shape {shape.name} waits for {shape.device}, which is absent"
 
 
 def _shape(shape: ShapeEntry, *, full: bool) -> Iterator[str]:
