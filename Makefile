@@ -28,7 +28,7 @@ check: $(VENV)/.dev
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports --no-cache > .import-linter.log || { cat .import-linter.log; exit 1; }
-	@$(RUN)/python -m pytest tests/unit tests/property
+	@$(RUN)/python -m pytest -n2 tests/unit tests/property
 
 bench: need-bench $(VENV)/.dev
 	@$(RUN)/python -m bench $(ARGS)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.room import room
 
 from markway.kernel.capabilities import FEATURES, Answer, probe, release
@@ -77,6 +78,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     # Ignored where a shell has put this into the background, it would be ignored by all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_account] = Account()

@@ -69,7 +69,7 @@ class Watch:
         """Wait for so many packets in each class; in one class, neighbours' questions may be more. Then count anew."""
         eventually(lambda: all(self.packets().get(name, 0) >= count for name, count in expected.items()))
         found = self.packets()
-        assert {**found, aside: expected.get(aside, 0)} == {**expected, aside: expected.get(aside, 0)}
+        assert {**found, aside: 0} == {**expected, aside: 0}, f"{expected} expected, {found} sent"
         self._before = counted(self._lab, self._device)
 
 
@@ -80,7 +80,8 @@ class Quick:
         self._space = lab.director.namespace
         self._store = Store(build.STATE_DIRECTORY / self._space)
         self._netlink = netlink
-        self.now = present(self._store, netlink)
+        with netns.enter(self._space):
+            self.now = present(self._store, netlink)
 
     def apply(self, text: str) -> None:
         """Bring a file into force."""

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from markway.guard.layouts import Place, difference, elements, layout_for
+from markway.guard.layouts import Place, changed_by, difference, elements, layout_for
 from markway.guard.lists import parse, written
 from markway.guard.prefixes import BITS, AddressSet, edit, few_lengths, split
 
 SETTINGS = settings(max_examples=100, deadline=None)
+SPARE = 300
 KINDS = {4: IPv4Address, 6: IPv6Address}
 
 # Few bits at either end, so that prefixes meet, hold and follow each other.
@@ -81,7 +82,7 @@ def test_the_sets_match_an_address_exactly_when_the_list_does(entries, allowed, 
     assert not found.faults
     assert found.entries == len(entries)
     content = found.content - parse(text_of(allowed)).content
-    held = elements(content.spans, layout_for(content))
+    held = elements(content.spans, layout_for(content, spare=SPARE))
     for address in (*interesting(entries), *interesting(allowed), *more):
         wanted = listed(address, entries) and not listed(address, allowed)
         assert (address in content) == wanted
@@ -121,7 +122,7 @@ def test_a_union_is_both_lists_in_one(left, right):
 @given(ENTRIES, ENTRIES)
 def test_a_difference_leads_from_one_content_to_the_other(old, new):
     before, after = parse(text_of(old)).content, parse(text_of(new)).content
-    layout = layout_for(before)
+    layout = layout_for(before, spare=SPARE)
     assume(layout_for(after, layout) is layout)
     held = {place: set(firsts) for place, firsts in elements(before.spans, layout).items()}
     change = difference(before.spans, after.spans, layout)
@@ -145,6 +146,20 @@ def test_an_edit_is_what_merging_and_subtracting_come_to(entries, one, add):
             begin, end, fresh = edit(content.spans[version], span, bits, add=add)
             content.spans[version][begin:end] = fresh
     assert content == wanted
+
+
+@settings(SETTINGS, max_examples=60)
+@given(ENTRIES, entry(), st.booleans())
+def test_one_entry_more_or_less_changes_what_a_whole_comparison_finds(entries, one, add):
+    content, other = parse(text_of(entries)).content, parse(one[0].encode()).content
+    old = AddressSet({version: list(spans) for version, spans in content.spans.items()})
+    layout = layout_for(old, spare=SPARE)
+    for version in BITS:
+        for span in other.spans[version]:
+            change = changed_by(content, version, span, layout, add=add)
+    assert content == (old | other if add else old - other)
+    assume(layout_for(content, layout) is layout)
+    assert change is None or change == difference(old.spans, content.spans, layout)
 
 
 @SETTINGS

@@ -20,7 +20,7 @@ def backend(name, connections=0, octets=0, **more):
 
 def record(*services, **more):
     return {
-        "daemon": True, "pid": 7, "program": "0123456789abcdef", "in_force": True, "damage": None,
+        "daemon": True, "pid": 7, "program": "0123456789abcdef", "in_force": True, "damage": None, "beside": None,
         "services": [
             {
                 "name": name, "listeners": ["192.0.2.10:80/tcp"], "schedule": "random", "policy": None,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markway.api.plans import planned
+from markway.api.plans import Todo, planned
 from markway.api.shape_metrics import shape_metrics
 from markway.cli import shapes
 from markway.cli.frame import Choice, Seen, frame, panes
@@ -46,7 +46,7 @@ TREE = shape(
 
 def record(*found, services=()):
     return {
-        "daemon": True, "pid": 7, "program": "0123456789abcdef", "in_force": True, "damage": None,
+        "daemon": True, "pid": 7, "program": "0123456789abcdef", "in_force": True, "damage": None, "beside": None,
         "services": list(services), "shapes": list(found),
     }  # fmt: skip
 
@@ -196,17 +196,19 @@ def program(text):
 
 
 def plan_of(old, new):
-    now = SimpleNamespace(damage=None, marker=None)
+    now = SimpleNamespace(damage=None, marker=None, standing=None, faults=())
     changes = diff(old, new)
-    return "\n".join(_text(now, changes, Counter(), full=False)), planned(now, changes, Counter())
+    beside = Todo(changes.steps, frozenset({"wan"}))
+    return "\n".join(_text(now, changes, beside, Counter(), full=False)), planned(now, changes, beside, Counter())
 
 
 def test_a_plan_has_the_tree_and_the_commands_beside_the_table():
-    text, told = plan_of(Program(), program(FILE))
+    text, told = plan_of(Program(), program(FILE.replace("[shape.wan]", "[shape.wan]\noptional = true", 1)))
     assert "# shape wan: added\n#   eth0 egress by htb at 1mbit\n" in text
     assert "tc class add dev eth0" in text
     assert text.index("tc qdisc replace dev eth0 root") < text.index("add chain inet markway shape/wan")
     assert "shape wan is new" in text
+    assert "shape wan waits for eth0, which is absent" in text
     assert told["shapes"] == [{"shape": "wan", "kind": "added", "why": (), "anew": False}]
     assert any("htb rate 200000bit" in line for line in told["before"])
     assert told["after"] == []

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markway.apply.plumbing import PlumbingError, way_of
+from markway.apply.standing import waiting
 from markway.compiler.firewall import OWNER as FIREWALL
-from markway.compiler.shaping import SHARED, owner_of
+from markway.compiler.shape import owner_of
+from markway.compiler.shaping import SHARED
 from markway.program.diff import lines
 from markway.program.impact import impacts
 from markway.program.shape_impact import shape_impacts
-from markway.program.steps import Step, Steps, steps
+from markway.program.steps import Step, Steps
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
+    from markway.apply.store import Store
     from markway.apply.transaction import Present
     from markway.program.diff import Changes
 
 
-def planned(now: Present, changes: Changes, flows: Counter[int]) -> dict[str, Any]:
+class Todo(NamedTuple):
+    """What would be done beside the table: `absent` shapes wait for their devices.
+
+    `refused` is why an apply would do nothing at all; empty if it would not.
+    """
+
+    steps: Steps
+    absent: frozenset[str] = frozenset()
+    refused: str = ""
+
+
+def planned(now: Present, changes: Changes, beside: Todo, flows: Counter[int]) -> dict[str, Any]:
     """A change that could be made, in the kernel's own language; `flows` are open connections by mark."""
-    steps = steps_of(changes)
+    before, after = beside.steps
     return {
-        "changes": bool(changes),
+        "changes": bool(changes or before or after),
+        "refused": beside.refused or None,
+        "absent": sorted(beside.absent),
         "program": {"old": now.marker, "new": changes.new.id},
         "damage": now.damage,
+        "beside": now.standing and (now.standing.why or None),
         "services": [asdict(impact) for impact in impacts(changes)],
         "shapes": [asdict(impact) for impact in shape_impacts(changes)],
         "established": {"connections": flows.total(), "touched": touched(changes, flows)},
-        "before": _commands(steps.before),
+        "before": _commands(before),
         "nft": lines(changes) if changes else [],
-        "after": _commands(steps.after),
+        "after": _commands(after),
     }
 
 
@@ -40,19 +59,23 @@ def _commands(steps: Iterable[Step]) -> list[str]:
     return [f"{step.command.tool} {step.command.text}" for step in steps]
 
 
-def steps_of(changes: Changes) -> Steps:
-    """What is done beside the table."""
-    old, new = (
-        [part for owner in sorted(program.fragments) for part in program.fragments[owner].plumbing]
-        for program in (changes.old, changes.new)
-    )
-    return steps(old, new)
+def todo(store: Store, now: Present, changes: Changes) -> Todo:
+    """What would be done beside the table.
+
+    Raises:
+        NetlinkError: the kernel refused to tell what is there.
+    """
+    absent = frozenset(waiting(changes.new, {name for _, name in socket.if_nameindex()}))
+    try:
+        return Todo(way_of(store, now.standing, changes, patient=False).steps, absent)
+    except PlumbingError as error:
+        return Todo(changes.steps, absent, str(error))
 
 
-def steps_by_owner(changes: Changes) -> dict[str, Steps]:
-    """The same by the fragment that asks for it: a shape, what the shapes share, or the firewall."""
+def by_owner(steps: Steps) -> dict[str, Steps]:
+    """Steps by the fragment that asks for them: a shape, what the shapes share, or the firewall."""
     found: dict[str, tuple[list[Step], list[Step]]] = {}
-    for when, part in enumerate(steps_of(changes)):
+    for when, part in enumerate(steps):
         for step in part:
             kind = step.origin[0] if step.origin else ""
             owner = owner_of(str(step.origin[1])) if kind == "shape" else FIREWALL if kind == "policy" else SHARED

@@ -34,7 +34,8 @@ def shape_metrics(shapes: Sequence[Record]) -> Iterator[Metric]:
     """Every metric of every shape; none where there are no shapes."""
     if not shapes:
         return
-    standing = GaugeMetricFamily("markway_shape_up", "1 if it stands, 0 if its device is absent or not ours.", labels=("shape",))
+    text = "1 if it stands, 0 if its device is absent or not ours."
+    standing = GaugeMetricFamily("markway_shape_up", text, labels=("shape",))
     for shape in shapes:
         standing.add_metric((shape["name"],), float(shape["state"] == "up"))
     yield standing

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from markway.api.nouns import Record, backend_record, director_of, known_backend
-from markway.api.plans import applied, planned
+from markway.api.plans import applied, planned, todo
 from markway.api.view import brief
 from markway.apply.confirm import confirmed, roll_back
 from markway.apply.transaction import changes_to, compiled_for, present
@@ -213,10 +213,11 @@ def _seconds(given: float | str) -> float:
 
 def _plan(store: Store, loaded: Loaded, states: dict[str, BackendState]) -> Record:
     with Netlink() as netlink:
-        compiled = compiled_for(store, loaded.config, states)
+        compiled = compiled_for(store, loaded.config, states, loaded.sources)
         now = present(store, netlink)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
-        return planned(now, changes_to(now, compiled.program), flows)
+        changes = changes_to(now, compiled.program)
+        return planned(now, changes, todo(store, now, changes), flows)
 
 
 def _confirm(store: Store) -> str:

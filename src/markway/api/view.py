@@ -40,6 +40,7 @@ def status(look: Look) -> Record:
         "last": last and {"at": last.at, "why": last.why},
         "asking": asking_of(now.program) if now.program else None,
         "damage": now.damage,
+        "beside": now.standing and (now.standing.why or None),
         "confirm_within": look.pending and round(look.pending.left, 1),
         "services": list(services(look)),
         "shapes": list(shapes(look)),

@@ -139,14 +139,15 @@ def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes
     if not now.entries:
         raise NothingToUndoError("nothing was applied yet, so there is nothing to go back to")
     before = now.entries[-1].before
-    return put(store, netlink, now, _program(store, now, before), config=before, why=why).changes
+    return put(store, netlink, now, _program(store, now, before), config=before, why=why, patient=True).changes
 
 
 def _program(store: Store, now: Present, name: str) -> Program:
     """The program of an earlier configuration, under the present circumstances."""
     if not name:
-        return empty_program()
-    config = load(store.config(name)).config
-    compiled = compiled_for(store, config, states_for(store, config, now))
+        return empty_program(store.registry())
+    loaded = load(store.config(name))
+    config = loaded.config
+    compiled = compiled_for(store, config, states_for(store, config, now), loaded.sources)
     store.keep_registry(compiled.registry)
     return compiled.program

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from markway.apply.standing import NotHereError, Standing, named, possible, survey
+from markway.apply.standing import Standing, named, possible, survey
 from markway.kernel.faults import fault
 from markway.kernel.held import ground, identity, some
 from markway.kernel.rtnetlink import Rtnetlink
@@ -34,12 +35,16 @@ class PlumbingError(Exception):
 
 
 class Way(NamedTuple):
-    """What is to be done beside the table. `few` of it is in place, and is read back by itself."""
+    """What is to be done beside the table. `few` of it is in place, and is read back by itself.
+
+    `arrivals` are the devices that have their discipline for what arrives from us; None if that stays.
+    """
 
     steps: Steps = Steps()
     touched: tuple[Part, ...] = ()
     wanted: tuple[Part, ...] = ()
     few: bool = True
+    arrivals: frozenset[str] | None = None
 
 
 NOTHING = Way()
@@ -60,16 +65,23 @@ def look(store: Store, program: Program, others: Iterable[Part]) -> tuple[Standi
         found = ground(netlink)
     verified, made = store.verified(), store.arrivals()
     known: dict[str, str] = verified.get("plumbing", {}) if verified.get("program") == program.id else {}
-    try:
-        wanted = possible(program, found, made, patient=True)
-    except NotHereError as error:
-        return Standing((), frozenset(), str(error), found), {}
-    standing = survey(wanted, others, found, made, known)
-    return standing, {} if standing.why else _digests(wanted, found.things)
+    wanted = possible(program, found, made)
+    standing = survey(wanted.parts, others, found, made, known)
+    if wanted.foreign:
+        standing = replace(standing, why=wanted.foreign.message)
+    return standing, {} if standing.why else _digests(wanted.parts, found.things)
 
 
 def way_to(store: Store, standing: Standing | None, changes: Changes, *, patient: bool) -> Way:
-    """Work out what is to be done.
+    """Work out what is to be done, which the caller then does; as `way_of`."""
+    way = way_of(store, standing, changes, patient=patient)
+    if way.arrivals is not None:
+        store.keep_arrivals(way.arrivals)
+    return way
+
+
+def way_of(store: Store, standing: Standing | None, changes: Changes, *, patient: bool) -> Way:
+    """Work out what would have to be done.
 
     Args:
         store: remembers what is ours of what others may have, too.
@@ -90,17 +102,16 @@ def way_to(store: Store, standing: Standing | None, changes: Changes, *, patient
     else:
         machine = standing.ground
     made = store.arrivals()
-    try:
-        new = possible(changes.new, machine, made, patient=patient)
-        old = list(standing.parts) if standing else possible(changes.old, machine, made, patient=True)
-    except NotHereError as error:
-        raise PlumbingError(str(error), error.origin) from error
+    new, foreign, absent = possible(changes.new, machine, made)
+    if hindrance := foreign or (None if patient else absent):
+        raise PlumbingError(hindrance.message, hindrance.origin)
+    old = list(standing.parts) if standing else possible(changes.old, machine, made).parts
     unfit = standing.unfit if standing else frozenset[str]()
     there = {part.key: part for part in old}
     touched = [part for part in new if part != there.get(part.key) or part.key in unfit]
     arriving = {part.device for part in new if isinstance(part, Qdisc) and part.parent == "ingress"}
-    store.keep_arrivals((made & machine.arrivals.keys()) | arriving)
-    return Way(steps(old, new, unfit), tuple(touched), tuple(new), few=False)
+    arrivals = frozenset((made & machine.arrivals.keys()) | arriving)
+    return Way(steps(old, new, unfit), tuple(touched), tuple(new), few=False, arrivals=arrivals)
 
 
 def _few(changes: Changes) -> Way | None:

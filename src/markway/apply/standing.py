@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from markway.kernel.faults import as_held, fault
 from markway.kernel.held import ARRIVAL, ROOT, Ground, Held, Identity, identity, spelled
@@ -38,47 +38,64 @@ class Standing:
     ground: Ground
 
 
-class NotHereError(Exception):
-    """A device is not there, or not ours to shape; `origin` is the key of the file that names it."""
+class Hindrance(NamedTuple):
+    """Why something cannot stand, and the key of the file that asks for it."""
 
-    def __init__(self, message: str, origin: Origin) -> None:
-        super().__init__(message)
-        self.origin = origin
+    message: str
+    origin: Origin
 
 
-def possible(program: Program, ground: Ground, made: Collection[str], *, patient: bool) -> list[Part]:
-    """What of a program's plumbing can stand on this machine as it is.
+class Possible(NamedTuple):
+    """What of a program's plumbing can stand on this machine as it is, and the first reason why not all of it can.
+
+    `absent` is the same of devices that are not there, but for those that may be.
+    """
+
+    parts: list[Part]
+    foreign: Hindrance | None
+    absent: Hindrance | None
+
+
+def possible(program: Program, ground: Ground, made: Collection[str]) -> Possible:
+    """What of a program's plumbing can stand on this machine.
 
     Args:
         program: what is wanted.
         ground: the machine.
         made: devices to which we gave the discipline for what arrives.
-        patient: whether to wait for all devices that are not there, and not only for those that may be absent.
-
-    Raises:
-        NotHereError: a device is not there, or has a discipline of somebody else's.
     """
-    shared = {device for device in ground.arrivals if device not in made}
     found: list[Part] = []
+    foreign: Hindrance | None = None
+    absent: Hindrance | None = None
     for owner in sorted(program.fragments):
         fragment = program.fragments[owner]
-        parts = list(fragment.plumbing)
-        lost = next((part for part in parts if (name := _needed(part, fragment)) and name not in ground.devices), None)
-        if lost is not None and not (patient or (fragment.shape and fragment.shape.optional)):
+        lost = [part for part in fragment.plumbing if _needed(part, fragment) not in {"", *ground.devices}]
+        taken = next((part for part in fragment.plumbing if _taken(part, ground)), None)
+        if lost and not (fragment.shape and fragment.shape.optional):
             hint = " (optional = true lets the shape wait for it)" if fragment.shape else ""
-            raise NotHereError(f"there is no device {_needed(lost, fragment)}{hint}", lost.origin)
-        if lost is not None and fragment.shape:
-            continue
-        for part in parts:
-            foreign = isinstance(part, Qdisc) and part.parent == "root" and ground.foreign.get(part.device)
-            if foreign and isinstance(part, Qdisc):
-                what = f"{part.device} has a queueing discipline of somebody else's, {foreign}"
-                raise NotHereError(f"{what}; make room: tc qdisc del dev {part.device} root", part.origin)
-            if isinstance(part, Qdisc) and part.parent == "ingress" and part.device in shared:
-                continue
-            if not (isinstance(part, Route) and _needed(part, fragment) not in {"", *ground.devices}):
-                found.append(part)
-    return found
+            origin = (*lost[0].origin[:2], "device") if fragment.shape else lost[0].origin
+            absent = absent or Hindrance(f"there is no device {_needed(lost[0], fragment)}{hint}", origin)
+        if taken:
+            foreign = foreign or Hindrance(_taken(taken, ground), taken.origin)
+        if not taken and not (lost and fragment.shape):
+            found += [part for part in fragment.plumbing if part not in lost and not _shared(part, ground, made)]
+    return Possible(found, foreign, absent)
+
+
+def _taken(part: Part, ground: Ground) -> str:
+    """Whose discipline stands where ours should; empty if nobody's."""
+    if not (isinstance(part, Qdisc) and part.parent == "root" and part.device in ground.foreign):
+        return ""
+    device = part.device
+    what = f"{device} has a queueing discipline of somebody else's, {ground.foreign[device]}"
+    return f"{what}; make room for ours with: tc qdisc del dev {device} root"
+
+
+def _shared(part: Part, ground: Ground, made: Collection[str]) -> bool:
+    """Whether what a device has for what arrives is somebody else's, or used by others too: it is left alone."""
+    if not (isinstance(part, Qdisc) and part.parent == "ingress" and part.device in ground.arrivals):
+        return False
+    return part.device not in made or ground.arrivals[part.device]
 
 
 def waiting(program: Program, devices: Collection[str]) -> list[str]:
@@ -140,11 +157,7 @@ def survey(
     for part in others:
         place = identity(part)
         thing = ground.things.get(place)
-        if (
-            thing is None
-            or place in seen
-            or (place[0] == "qdisc" and thing.kind == "ingress" and not _ours(part, ground, made))
-        ):
+        if thing is None or place in seen or _shared(part, ground, made):
             continue
         seen.add(place)
         why = why or f"{named(part)} is left of another program"
@@ -152,11 +165,6 @@ def survey(
     strays = list(_strays(ground, seen))
     why = why or (f"{named(strays[0])} is left of another program" if strays else "")
     return Standing((*found, *strays), frozenset(unfit), why, ground)
-
-
-def _ours(part: Part, ground: Ground, made: Collection[str]) -> bool:
-    """Whether the discipline for what arrives at a device may go: we made it, and nobody else uses it."""
-    return isinstance(part, Qdisc) and part.device in made and not ground.arrivals.get(part.device, True)
 
 
 def _fits(part: Part, thing: Held, ground: Ground, digests: Mapping[str, str]) -> bool:
@@ -179,7 +187,7 @@ def _strays(ground: Ground, seen: set[Identity]) -> Iterator[Part]:
     for place, thing in ground.things.items():
         if place in seen:
             continue
-        if place[0] == "link":
+        if place[0] == "link" and ("qdisc", place[1], ROOT) in ground.things:
             yield Link(str(place[1]))
         elif place[0] == "qdisc" and place[2] == ROOT:
             yield Qdisc(thing.device, "root", thing.kind, "", spelled(thing.handle))

@@ -11,11 +11,12 @@ from markway.apply.log import beside, position, program_at
 from markway.apply.observe import Baseline, baseline
 from markway.apply.plumbing import PlumbingError, look, verified, way_to
 from markway.balance.state import BackendState, all_weights, unproved
-from markway.compiler import Abilities, compile_config
+from markway.compiler import Compiled, CompileError, compile_config
 from markway.config.model import Config
 from markway.config.place import problem_at
+from markway.config.problems import ConfigError
 from markway.kernel import nft, rules, table
-from markway.kernel.capabilities.asking import asking_for
+from markway.kernel.capabilities.shaping import abilities_for
 from markway.kernel.netlink import Message, Netlink, NetlinkError
 from markway.kernel.tc import RefusedError, perform, take_back
 from markway.marks import Registry
@@ -23,14 +24,14 @@ from markway.program.diff import Changes, diff, lines
 from markway.program.model import TABLE, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from markway.apply.log import Entry
     from markway.apply.plumbing import Way
     from markway.apply.standing import Standing
     from markway.apply.store import Store
     from markway.balance.state import States
-    from markway.compiler import Compiled
+    from markway.config.load import Source
     from markway.program.steps import Command
 
 
@@ -147,12 +148,13 @@ def _wanted(program: Program, name: str) -> Mapping[str, str]:
     }
 
 
-def empty_program() -> Program:
-    """The program of a file without services: our base chains, which let everything pass.
+def empty_program(registry: Registry) -> Program:
+    """The program of an empty file.
 
-    They stay when the last service goes: without a nat chain the kernel forgets translations.
+    Where there were services, our base chains stay and let everything pass: without a nat chain the kernel forgets
+    translations.
     """
-    return compile_config(Config(), Registry()).program
+    return compile_config(Config(), registry).program
 
 
 def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendState]:
@@ -171,15 +173,29 @@ def states_for(store: Store, config: Config, now: Present) -> dict[str, BackendS
     return {**states, **unproved(config, known, states)}
 
 
-def compiled_for(store: Store, config: Config, states: States) -> Compiled:
+def compiled_for(
+    store: Store, config: Config, states: States, sources: Sequence[Source] = (), before: Compiled | None = None
+) -> Compiled:
     """A configuration compiled for this machine: its kernel, the numbers given so far, its backends' states.
 
+    Args:
+        store: knows the numbers.
+        config: what the operator asked for.
+        states: of its backends.
+        sources: the files that say so, to show there what is wrong.
+        before: what was compiled last; what has not changed is not compiled again.
+
     Raises:
+        ConfigError: it asks for what this kernel has not, or for what cannot be had together.
         MarksError: the mask is too small.
         NftMissingError: libnftables is not installed.
     """
-    weights = all_weights(config.services, states)
-    return compile_config(config, store.registry(), weights=weights, abilities=Abilities(asking=asking_for(config)))
+    weights, abilities = all_weights(config.services, states), abilities_for(config)
+    before = before or Compiled(Config(), Registry(), Program())
+    try:
+        return compile_config(config, store.registry(), before, weights, abilities)
+    except CompileError as error:
+        raise ConfigError([problem_at(sources, error.origin, error.message, error.hint or None)]) from error
 
 
 def changes_to(now: Present, program: Program) -> Changes:
@@ -188,7 +204,15 @@ def changes_to(now: Present, program: Program) -> Changes:
 
 
 def put(
-    store: Store, netlink: Netlink, now: Present, program: Program, *, config: str, why: str, patient: bool = False
+    store: Store,
+    netlink: Netlink,
+    now: Present,
+    program: Program,
+    *,
+    config: str,
+    why: str,
+    patient: bool = False,
+    written: Callable[[], object] = bool,
 ) -> Done:
     """Bring a program into force; nothing happens if it is. The caller holds the store's lock.
 
@@ -200,6 +224,7 @@ def put(
         config: the configuration that it is of, as the store names it.
         why: for people: who asked.
         patient: whether shapes may wait for devices that are not there.
+        written: is called when all is written and before it is read back.
 
     Raises:
         ApplyError: the kernel refused; what was in force still is.
@@ -213,7 +238,7 @@ def put(
         way = way_to(store, now.standing, changes, patient=patient)
         entries = store.append(now.entries, old, program, config=config, why=why, at=time.time())
         counted = _counted_since(store, netlink, now, changes)
-        _bring(store, netlink, now, changes, way)
+        _bring(store, netlink, now, changes, way, written=written)
     except PlumbingError as error:
         raise ApplyError(_placed(store, config, error)) from error
     if counted != store.baseline():
@@ -227,7 +252,9 @@ def _placed(store: Store, config: str, error: PlumbingError) -> str:
     return str(problem_at(store.config(config), error.origin, said)) if config and error.origin else said
 
 
-def _bring(store: Store, netlink: Netlink, now: Present, changes: Changes, way: Way) -> None:
+def _bring(
+    store: Store, netlink: Netlink, now: Present, changes: Changes, way: Way, *, written: Callable[[], object]
+) -> None:
     """Make what is new beside the table, change the table, remove what goes, read all of it back.
 
     If anything of it fails, all of it is taken back.
@@ -244,6 +271,7 @@ def _bring(store: Store, netlink: Netlink, now: Present, changes: Changes, way: 
             else:
                 known = seen = store.verified()
             undo.callback(_take_back, perform(way.steps.after), left)
+            written()
             plumbing = known.get("plumbing", {}) if known.get("program") == changes.old.id else {}
             plumbing = verified(way, plumbing)
             undo.pop_all()

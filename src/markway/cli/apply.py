@@ -66,14 +66,14 @@ def apply(
         _say(f"{warning} (a warning)")
     need_root("apply")
     store = Store(state_folder())
-    with told(), store.locked(patience, _say), Netlink() as netlink:
+    with told(as_json=as_json), store.locked(patience, _say), Netlink() as netlink:
         settle(store, netlink)
         now = present(store, netlink)
         refuse_if_awaited(store, now)
-        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now))
+        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
-        if now.damage:
-            _say(f"{now.damage}: writing the table anew")
+        for fault in now.faults:
+            _say(f"{fault}: writing it anew")
         store.keep_registry(compiled.registry)
         waits = deadline is not None and undoable(now, compiled.program, digest)
         if waits and deadline is not None:
@@ -87,7 +87,8 @@ def apply(
     if not store.is_attended():
         _warn_unwatched(loaded.config)
     _adopt(store)
-    _report(changes, time.monotonic() - begun, confirm if waits else None, as_json=as_json)
+    mended = not changes and bool(now.faults)
+    _report(changes, time.monotonic() - begun, confirm if waits else None, mended=mended, as_json=as_json)
 
 
 def _adopt(store: Store) -> None:
@@ -122,7 +123,7 @@ def _warn_unforwarded(program: Program) -> None:
             _say(f"this machine does not forward IPv{version}, so no backend can be reached: sysctl -w {name}=1")
 
 
-def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool) -> None:
+def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool, as_json: bool) -> None:
     from markway.api.plans import applied
     from markway.program.impact import impacts
     from markway.program.shape_impact import shape_impacts
@@ -132,7 +133,7 @@ def _report(changes: Changes, took: float, confirm: str | None, *, as_json: bool
         return
     has = held_by(changes.new)
     if not changes:
-        print(f"Nothing to change: {has} in force, program {changes.new.id[:8]}.")
+        print(f"{'Put right' if mended else 'Nothing to change'}: {has} in force, program {changes.new.id[:8]}.")
         return
     kinds = [impact.kind for impact in impacts(changes)] + [impact.kind for impact in shape_impacts(changes)]
     told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)

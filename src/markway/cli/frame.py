@@ -136,6 +136,8 @@ def _title(seen: Seen) -> Text:
         return title.append(f"damaged: {record['damage']}", "bold red")
     if not record["in_force"]:
         return title.append("nothing in force", "bold red")
+    if record["beside"]:
+        return title.append(record["beside"], "bold red")
     title.append(f"program {record['program'][:8]}  ", "dim")
     return title.append(
         f"daemon {record['pid']}" if record["daemon"] else "no daemon", "" if record["daemon"] else "yellow"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
 
+    from markway.api.plans import Todo
     from markway.apply.transaction import Present
     from markway.program.diff import Change, Changes
     from markway.program.model import Fragment
@@ -39,7 +40,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what apply would change, why, and whom it touches. Changes nothing."""
-    from markway.api.plans import planned
+    from markway.api.plans import planned, todo
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, compiled_for, present, states_for
@@ -49,46 +50,51 @@ def plan(
     loaded = load(file, as_json=as_json)
     need_root("plan")
     store = Store(state_folder())
-    with told(), Netlink() as netlink:
+    with told(as_json=as_json), Netlink() as netlink:
         now = present(store, netlink)
-        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now))
+        compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         changes = changes_to(now, compiled.program)
+        beside = todo(store, now, changes)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
     if as_json:
-        print(json.dumps(planned(now, changes, flows), indent=2))
+        print(json.dumps(planned(now, changes, beside, flows), indent=2))
     else:
-        for line in _text(now, changes, flows, full=full):
+        for line in _text(now, changes, beside, flows, full=full):
             print(line)
-    if exit_code and changes:
+    if exit_code and (changes or beside.steps):
         raise typer.Exit(2)
 
 
-def _text(now: Present, changes: Changes, flows: Counter[int], *, full: bool) -> Iterator[str]:
-    from markway.api.plans import steps_by_owner
+def _text(now: Present, changes: Changes, beside: Todo, flows: Counter[int], *, full: bool) -> Iterator[str]:
+    from markway.api.plans import by_owner
+    from markway.cli.plan_shapes import mended
+    from markway.program.steps import Steps
 
-    if now.damage:
-        yield f"# {now.damage}: the table is written anew"
-    if not changes:
+    yield from (f"# {fault}: it is put right" for fault in now.faults)
+    if beside.refused:
+        yield f"# apply would refuse this: {beside.refused}"
+    if not changes and not beside.steps:
         yield "Nothing to change: the kernel holds this program."
         return
-    steps = steps_by_owner(changes)
+    nothing, owned = Steps(), by_owner(beside.steps)
     for part in changes.parts:
-        yield from _part(changes, part, steps.get(part.owner), full=full)
-    yield from summary(changes, flows)
+        yield from _part(changes, part, owned.pop(part.owner, nothing), full=full)
+    yield from mended(owned, full=full)
+    yield from summary(changes, beside, flows)
 
 
-def _part(changes: Changes, part: Change, steps: Steps | None, *, full: bool) -> Iterator[str]:
+def _part(changes: Changes, part: Change, steps: Steps, *, full: bool) -> Iterator[str]:
     from markway.cli.plan_shapes import folded
     from markway.program.diff import Changes as Part
     from markway.program.diff import lines
 
     old, new = (program.fragments.get(part.owner) for program in (changes.old, changes.new))
     yield from _described(part, old, new, full=full)
-    yield from folded(steps.before if steps else (), full=full)
+    yield from folded(steps.before, full=full)
     for line in lines(Part(changes.old, changes.new, (part,))):
         if not line.startswith("add table"):
             yield line if full else _folded(line)
-    yield from folded(steps.after if steps else (), full=full)
+    yield from folded(steps.after, full=full)
     yield ""
 
 
@@ -121,7 +127,7 @@ def _folded(line: str) -> str:
     return f"{head}{{ {', '.join(elements[:4])}, … {len(elements) - 5} more …, {elements[-1]} }}"
 
 
-def summary(changes: Changes, flows: Counter[int]) -> Iterator[str]:
+def summary(changes: Changes, beside: Todo, flows: Counter[int]) -> Iterator[str]:
     """The blast radius in words."""
     from markway.api.plans import touched
     from markway.cli.plan_shapes import summary as of_shapes
@@ -136,5 +142,5 @@ def summary(changes: Changes, flows: Counter[int]) -> Iterator[str]:
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
             yield f"{count(len(names), 'service')} {words}: {shown}"
-    yield from of_shapes(changes)
+    yield from of_shapes(changes, beside.absent)
     yield f"{touched(changes, flows)} of {count(flows.total(), 'established connection')} touched"

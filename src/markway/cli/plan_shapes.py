@@ -11,11 +11,11 @@ from markway.compiler.firewall import OWNER as FIREWALL
 from markway.program.shape_impact import shape_impacts, shape_reasons
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from markway.program.diff import Change, Changes
     from markway.program.model import Fragment, MarkEntry, ShapeEntry
-    from markway.program.steps import Step
+    from markway.program.steps import Step, Steps
 
 Record = dict[str, Any]
 
@@ -63,13 +63,26 @@ def folded(steps: Sequence[Step], *, full: bool) -> Iterator[str]:
     yield lines[-1]
 
 
-def summary(changes: Changes) -> Iterator[str]:
-    """What becomes of shapes, in words."""
+def mended(owned: Mapping[str, Steps], *, full: bool) -> Iterator[str]:
+    """What is done for those that do not change themselves: what others have changed is made as it was."""
+    for owner, steps in sorted(owned.items()):
+        kind, _, name = owner.partition("/")
+        yield f"# {kind} {name}: as it was" if name else "# marks, uplinks and realms: as they were"
+        yield from folded(steps.before, full=full)
+        yield from folded(steps.after, full=full)
+        yield ""
+
+
+def summary(changes: Changes, absent: Collection[str]) -> Iterator[str]:
+    """What becomes of shapes, in words; those that are `absent` wait for their devices."""
     for impact in shape_impacts(changes):
         if impact.kind != "changed":
             yield f"shape {impact.shape} is {'new' if impact.kind == 'added' else 'gone'}"
         elif impact.anew:
             yield f"shape {impact.shape} is made anew: what waits in its queues is lost"
+    for shape in changes.new.shapes:
+        if shape.optional and shape.name in absent:
+            yield f"shape {shape.name} waits for {shape.device}, which is absent"
 
 
 def _shape(shape: ShapeEntry, *, full: bool) -> Iterator[str]:

@@ -55,7 +55,7 @@ def status(
         print(json.dumps(record, indent=2))
     else:
         _show(record, full=full)
-    if record["damage"] or (record["last"] and not record["in_force"]):
+    if record["damage"] or record["beside"] or (record["last"] and not record["in_force"]):
         raise typer.Exit(1)
 
 
@@ -92,6 +92,8 @@ def _show(record: Record, *, full: bool) -> None:
     policies = record.get("policies", [])
     own = sum("/" not in one["name"] for one in policies)
     print(f"Program {record['program'][:8]}, {held(len(services), len(shapes), own)}, since {at} ({why})")
+    if record["beside"]:
+        print(f"Beside the table: {record['beside']}. Mend it with: markway apply")
     if record["confirm_within"] is not None:
         print(
             f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"

@@ -23,6 +23,7 @@ from markway.director.silence import Passed
 from markway.kernel import table
 from markway.kernel.conntrack import connections_by_mark, forget
 from markway.kernel.netlink import Netlink
+from markway.kernel.rtnetlink import Stir
 from markway.marks import Registry
 from markway.program.model import Program
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 30.0
 """Seconds to wait for a command that holds the lock."""
+
+_RETRY = 10.0
+"""Seconds after which what could not be mended is tried again."""
 
 _IDLE_SHARE = 20
 """Looking for damage may take this part of the time at most."""
@@ -58,6 +62,9 @@ class Enforcer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._netlink = Netlink()
+        self._stir = Stir()
+        self._stirred = False
+        self._refused = ""
         self._now: Present | None = None
         self._look_again = 0.0
         self._log = 0
@@ -68,6 +75,7 @@ class Enforcer:
     def close(self) -> None:
         """Let the kernel go; what is in force stays."""
         self._netlink.close()
+        self._stir.close()
 
     def take_over(self) -> Config | None:
         """Learn what is in force, from the kernel and the log; None if no configuration was ever applied.
@@ -83,13 +91,13 @@ class Enforcer:
     def _take_over(self) -> Config | None:
         self._store.forget()
         self._log = self._store.log_size()
-        self._now = present(self._store, self._netlink)
+        self._now = self._present()
         if not self._now.config:
             self.compiled = compile_config(Config(), self._store.registry())
             return None
-        config = load(self._store.config(self._now.config)).config
-        self.compiled = compiled_for(self._store, config, self._store.states())
-        return config
+        loaded = load(self._store.config(self._now.config))
+        self.compiled = compiled_for(self._store, loaded.config, self._store.states(), loaded.sources)
+        return loaded.config
 
     @property
     def in_force(self) -> bool:
@@ -120,16 +128,18 @@ class Enforcer:
             MarksError: the mask is too small.
         """
         with self._store.locked(_PATIENCE):
-            self._store.forget()
             settle(self._store, self._netlink)
-            self._now = present(self._store, self._netlink)
+            if self._now is None or not self._untouched(self._now):
+                self._store.forget()
+                self._now = self._present()
             refuse_if_awaited(self._store, self._now)
             digest = self._store.keep_config(loaded.sources)
-            compiled = compiled_for(self._store, loaded.config, states)
+            before = self.compiled if self.compiled.program.id == self._now.marker else None
+            compiled = compiled_for(self._store, loaded.config, states, loaded.sources, before)
             if confirm is not None and undoable(self._now, compiled.program, digest):
                 await_confirmation(self._store, compiled.program, digest, confirm)
             try:
-                changes = self._put(compiled, digest, why)
+                changes = self._put(compiled, digest, why, patient=False)
             except Exception:
                 self._store.set_pending(None)
                 raise
@@ -187,14 +197,25 @@ class Enforcer:
         """Write down what can wait."""
         self._store.flush()
 
-    def _put(self, compiled: Compiled, digest: str, why: str, found: Present | None = None) -> Changes:
+    def _put(
+        self, compiled: Compiled, digest: str, why: str, found: Present | None = None, *, patient: bool = True
+    ) -> Changes:
         now = found or self._now
         if now is None:
             raise ApplyError("nothing is known of the kernel yet")
         if compiled.registry is not self.compiled.registry:
             self._store.keep_registry(compiled.registry)
         try:
-            done = put(self._store, self._netlink, now, compiled.program, config=digest, why=why)
+            done = put(
+                self._store,
+                self._netlink,
+                now,
+                compiled.program,
+                config=digest,
+                why=why,
+                patient=patient,
+                written=self._stir.heard,
+            )
         finally:
             self._log = self._store.log_size()  # of a refused program there is a line too, until the next
         self._now, self.compiled = done.now, compiled
@@ -203,15 +224,16 @@ class Enforcer:
     def mended(self) -> str | None:
         """Look whether the kernel still holds the program, and write it again if not; why, if it did.
 
-        Costs next to nothing while nobody writes to nftables.
+        Costs next to nothing while nobody writes to nftables, nor to devices and what stands on them.
 
         Raises:
             ForeignError: another program is in force; `take_over` it.
+            ApplyError: the kernel refused; it is said once.
         """
         if self._now is None or self._now.marker is None:
             return None
         alone = self._store.log_size() == self._log
-        if alone and verified_before(self._store, self._netlink, self._now):
+        if alone and self._untouched(self._now):
             return None
         begun = time.monotonic()
         if alone and begun < self._look_again:
@@ -221,14 +243,38 @@ class Enforcer:
             self._store.flush()
             if self._store.log_size() != self._log:
                 raise ForeignError
-            found = present(self._store, self._netlink)
+            found = self._present()
             if found.marker not in {None, self._now.marker} and found.damage is None:
                 raise ForeignError
             self._look_again = time.monotonic() + _IDLE_SHARE * (time.monotonic() - begun)
-            if found.program is not None:
+            if found.program is not None and found.standing is None:
+                self._refused = ""
                 return None
-            self._put(self.compiled, self._now.config, "mended", found)
-            return found.damage or "the table was gone"
+            self._mend(found, self._now.config)
+            return "; ".join(found.faults) or "the table was gone"
+
+    def _present(self) -> Present:
+        """What is in force; whatever is changed from now on is heard."""
+        self._stir.heard()
+        self._stirred = False
+        return present(self._store, self._netlink)
+
+    def _mend(self, found: Present, config: str) -> None:
+        try:
+            self._put(self.compiled, config, "mended", found)
+        except ApplyError as error:
+            self._stirred = True
+            self._look_again = max(self._look_again, time.monotonic() + _RETRY)
+            if str(error) == self._refused:
+                return
+            self._refused = str(error)
+            raise
+
+    def _untouched(self, now: Present) -> bool:
+        """Whether nobody else has written to the kernel, as far as it tells at no cost, nor to the log."""
+        self._stirred |= self._stir.heard()
+        same = self._store.log_size() == self._log and now.program is not None and now.standing is None
+        return same and not self._stirred and verified_before(self._store, self._netlink, now)
 
     def current(self) -> bool:
         """Whether what is in force is still what was taken over or written here.

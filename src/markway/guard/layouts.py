@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from markway.guard.prefixes import BITS, few_lengths, split
+from markway.guard.prefixes import BITS, edit, few_lengths, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Layout:
         return [room.place.length for room in self.rooms if room.place.version == version]
 
 
-def layout_for(content: AddressSet, before: Layout | None = None) -> Layout:
+def layout_for(content: AddressSet, before: Layout | None = None, spare: int = SPARE) -> Layout:
     """The layout to keep a content in: the one before if it will do, else a new generation."""
     counts = {
         version: {length: len(firsts) for length, firsts in split(content.spans[version], bits).items()}
@@ -66,7 +66,7 @@ def layout_for(content: AddressSet, before: Layout | None = None) -> Layout:
     rooms: list[Room] = []
     for version, found in counts.items():
         if found:
-            lengths = few_lengths(found, BITS[version], sum(found.values()) // 2 + SPARE)
+            lengths = few_lengths(found, BITS[version], sum(found.values()) // 2 + spare)
             needed = _needed(found, lengths)
             rooms += (Room(Place(version, length), _size(needed[length])) for length in lengths)
     return Layout(tuple(rooms), before.generation + 1 if before else 0)
@@ -137,3 +137,21 @@ def difference(old: Mapping[int, Spans], new: Mapping[int, Spans], layout: Layou
         out, into = set(removed[place]), set(added[place])
         removed[place], added[place] = [*(out - into)], [*(into - out)]
     return Difference(*({place: sorted(found) for place, found in part.items() if found} for part in (removed, added)))
+
+
+def changed_by(content: AddressSet, version: int, one: int, layout: Layout, *, add: bool) -> Difference | None:
+    """Add a span to a content, or take it away, in place: what that changes in the layout's sets.
+
+    Costs what it touches, in a list of any length. None if it takes another layout, or so many elements that a whole
+    comparison is not dearer; the content is changed all the same.
+    """
+    bits = BITS[version]
+    spans = content.spans[version]
+    begin, end, fresh = edit(spans, one, bits, add=add)
+    touched, spans[begin:end] = spans[begin:end], fresh
+    counts = {length: len(firsts) for length, firsts in split([*touched, *fresh], bits).items()}
+    lengths = tuple(layout.lengths(version))
+    if counts and (not lengths or _needed(counts, lengths).total() > SPARE):
+        return None
+    nothing: dict[int, Spans] = {number: [] for number in BITS}
+    return difference(nothing | {version: touched}, nothing | {version: fresh}, layout)

@@ -77,6 +77,9 @@ class Below:
     def with_dependents(self, keys: set[str]) -> set[str]:
         """Parts and those that cannot be without them: what goes by itself, and what would hinder them."""
         found = keys | {below.key for part in self.parts if part.key in keys for below in self.of(part)}
+        for group in self.groups.values():
+            if any(is_table(part) and part.key in found for part in group):
+                found |= {part.key for part in group}  # those in the table, and the one that leads there
         classes = {(part.device, part.classid) for part in self.parts if isinstance(part, Class) and part.key in found}
         for part in self.parts:  # parents come first
             if isinstance(part, Class) and (part.device, part.parent) in classes:

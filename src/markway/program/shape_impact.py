@@ -59,10 +59,12 @@ def _place(shape: ShapeEntry) -> tuple[str, str]:
 
 
 def _shape_reasons(old: ShapeEntry, new: ShapeEntry) -> Iterator[str]:
-    for attribute in ("device", "direction", "acts_on", "discipline"):
+    for attribute in ("device", "direction", "discipline"):
         before, after = getattr(old, attribute), getattr(new, attribute)
         if before != after:
-            yield f"{attribute.replace('_', ' ')} {before} → {after}"
+            yield f"{attribute} {before} → {after}"
+    if old.acts_on != new.acts_on and (old.device, old.direction) == (new.device, new.direction):
+        yield f"shaped on {old.acts_on} → {new.acts_on}"
     if old.rate != new.rate:
         yield f"rate {show_bandwidth(old.rate)} → {show_bandwidth(new.rate)}"
 

@@ -94,8 +94,14 @@ class _Way:
                 before += self._made(part, there)
         gone = [part for key, part in self.here.items() if key not in self.new]
         after = list(self._removed(gone, Below(self.here.values())))
-        after += [step for part in late for step in _added(part, _deletion(part))]
+        after += [step for part in late for step in self._late(part)]
         return Steps(tuple(before), tuple(after))
+
+    def _late(self, part: Qdisc) -> Iterator[Step]:
+        """The queue of a class that has lost its last child, which takes its prio and quantum only now."""
+        above = next(p for p in self.new.values() if isinstance(p, Class) and _holds(p, part))
+        yield from _each(above, above.change() or (), ())
+        yield from _added(part, _deletion(part))
 
     def _made(self, part: Part, there: Part | None) -> Iterator[Step]:
         if there is None:
@@ -191,6 +197,10 @@ def _words(options: str) -> dict[str, list[str]]:
         else:
             found.setdefault(word, []).append(token)
     return found
+
+
+def _holds(part: Class, queue: Qdisc) -> bool:
+    return (part.device, part.classid) == (queue.device, queue.parent)
 
 
 def _added(part: Part, undo: tuple[Command, ...]) -> Iterator[Step]:
