@@ -3,10 +3,10 @@
     client --- guarded (a server that greets with one byte, and the list)
 
 Every contender has a pair of namespaces and a list of so many prefixes, none of them the client's. *Response* is the
-time from connect to the greeting, one connection at a time, in turn, round after round. *Packet* is the guarded
-machine's own CPU for a packet that it forwards, without clients and servers (bench/generator.py): the harshest view.
-Both are ratios to no list, in the same round. Memory is what slab and vmalloc of the whole machine grow by: nothing
-else may run.
+median of the times from connect to the greeting, one connection at a time, in turn, round after round. *Packet* is the
+guarded machine's own CPU for a packet that it forwards, without clients and servers (bench/generator.py): the harshest
+view. Both are ratios to no list, in the same round. Memory is what slab and vmalloc of the whole machine grow by:
+nothing else may run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench.cpu import pin, typical
 from bench.generator import ACK, Flow, Generator, ipv4, packets
 from bench.sockets import program
 from bench.topology import CLIENT_MAC, Namespace, isolated_director, namespace, remove_leftovers
-from markway.compiler.blocklists import OWNER, Standing, blocklists_fragment, set_names
+from markway.compiler.blocklists import OWNER, Layouts, blocklists_fragment, set_names
 from markway.config.blocklisting import Blocklist
 from markway.guard.layouts import Layout, changed_by, elements, layout_for
 from markway.guard.lists import parse
@@ -110,7 +110,7 @@ class Markway(Contender):
         held = elements(self.content.spans, self.layout)
         empty, coming, loaded = (
             Program({OWNER: blocklists_fragment([ITEM], standing)})
-            for standing in ({}, {ITEM.name: Standing(None, self.layout)}, {ITEM.name: Standing(self.layout)})
+            for standing in ({}, {ITEM.name: Layouts(None, self.layout)}, {ITEM.name: Layouts(self.layout)})
         )
         with guarded.inside(), Netlink() as netlink:
             nft.run("\n".join(lines(diff(empty, coming))))
@@ -251,15 +251,20 @@ def responses(texts: list[str], rounds: int, seconds: float) -> list[Row]:
             roads.append((row, client))
         for turn in range(rounds + 1):
             for row, client in roads:
-                words = ("10.66.0.2", "1", str(PORT), "10.66.0.1", "1", "1", str(seconds))
-                done, spent, *_, failed = map(
-                    float, client.run("taskset", "-c", "0", binary, "connect", *words).split()
-                )
-                if not done or failed:
-                    raise RuntimeError(f"{row.name}: {failed:.0f} connections failed")
+                taken = _response(client, binary, seconds)
                 if turn:  # not the first, which warms everything up
-                    row.response.append(spent / done)
+                    row.response.append(taken)
     return rows
+
+
+def _response(client: Namespace, binary: str, seconds: float) -> float:
+    """The median of the times of connections; again, if somebody else had the processor."""
+    words = ("10.66.0.2", "1", str(PORT), "10.66.0.1", "1", "1", str(seconds))
+    for _ in range(10):
+        done, _, median, _, failed = map(float, client.run("taskset", "-c", "0", binary, "connect", *words).split())
+        if done > 20 and not failed:
+            return median / 1e6
+    raise RuntimeError(f"{client.name}: nearly no connections in {seconds} s")
 
 
 def forwarded(texts: list[str], rows: list[Row], rounds: int) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.kernel.packets import UDP, Packet
 from tests.kernel.support import eventually, unique_name
 
-from markway.compiler.blocklists import OWNER, Standing, blocklists_fragment, refusal_name, set_names
+from markway.compiler.blocklists import OWNER, Layouts, blocklists_fragment, refusal_name, set_names
 from markway.config.blocklisting import Blocklist, Way
 from markway.guard.layouts import Difference, Layout, Place, difference, elements, layout_for
 from markway.guard.lists import parse
@@ -66,7 +66,7 @@ class Guarded:
         with netns.enter(client):
             self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
 
-    def put(self, standing: Standing) -> None:
+    def put(self, standing: Layouts) -> None:
         """Bring the list's rules and sets into force as any other fragment."""
         program = Program({OWNER: blocklists_fragment([self.item], {self.item.name: standing})})
         with netns.enter(self.space):
@@ -79,9 +79,9 @@ class Guarded:
         """Fill sets aside, then have the rules refer to them."""
         layout = layout_for(content, self.layout)
         assert layout != self.layout, "a change, and no load"
-        self.put(Standing(self.layout, layout))  # without any sets, the first time
+        self.put(Layouts(self.layout, layout))  # without any sets, the first time
         prefix_sets.fill(self.netlink, set_names(self.item.name, layout), elements(content.spans, layout))
-        self.put(Standing(layout))
+        self.put(Layouts(layout))
         self.layout, self.content = layout, content
 
     def change(self, content: AddressSet) -> Difference:
@@ -192,11 +192,11 @@ def test_a_change_that_the_kernel_refuses_changes_nothing(guarded: Guarded):
 def test_a_load_that_fails_midway_leaves_the_list_in_force(guarded: Guarded):
     guarded.load(content(*LIST))
     layout = Layout(guarded.layout.rooms, 1)
-    guarded.put(Standing(guarded.layout, layout))
+    guarded.put(Layouts(guarded.layout, layout))
     with pytest.raises(NetlinkError):
         prefix_sets.fill(guarded.netlink, set_names("drones", layout), {Place(4, 32): list(range(5000))})
     assert guarded.refuses(HITS) == [True] * len(HITS)
-    guarded.put(Standing(guarded.layout))
+    guarded.put(Layouts(guarded.layout))
     assert guarded.faults() == []
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from markway.config.blocklisting import Blocklist
+    from markway.config.model import Config
     from markway.guard.layouts import Layout, Place
 
 OWNER = "guard/blocklists"
@@ -28,21 +29,27 @@ _OWN: Rule = (Match(Term("iif"), "", Term('"lo"')), Written("return"))
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Layouts:
     """The sets of one list: those in force, and those that are being filled to follow them. None for none."""
 
     layout: Layout | None = None
     coming: Layout | None = None
 
 
-def blocklists_fragment(lists: Sequence[Blocklist], standing: Mapping[str, Standing]) -> Fragment:
+def blocklists_of(config: Config, layouts: Mapping[str, Layouts]) -> dict[str, Fragment]:
+    """The lists' fragment, by its owner; none if the file has no lists."""
+    lists = config.blocklisting.lists
+    return {OWNER: blocklists_fragment(lists, layouts)} if lists else {}
+
+
+def blocklists_fragment(lists: Sequence[Blocklist], layouts: Mapping[str, Layouts]) -> Fragment:
     """The lists' part of the table.
 
     Args:
         lists: those in the file; the first that has an address counts it.
-        standing: the sets of each by its name; a list that is not among them has no content yet.
+        layouts: the sets of each by its name; a list that is not among them has no content yet.
     """
-    known = [(item, standing[item.name]) for item in lists if item.name in standing]
+    known = [(item, layouts.get(item.name, Layouts())) for item in lists]
     arriving = [rule for item, held in known for rule in _rules(item, held, "saddr", {Way.IN, Way.BOTH})]
     leaving = [rule for item, held in known for rule in _rules(item, held, "daddr", {Way.OUT, Way.BOTH})]
     chains = [_refusal(item) for item, _ in known]
@@ -73,7 +80,7 @@ def set_names(name: str, layout: Layout) -> dict[Place, str]:
     }
 
 
-def _sets(item: Blocklist, held: Standing) -> Iterator[Set]:
+def _sets(item: Blocklist, held: Layouts) -> Iterator[Set]:
     """With a size: the kernel then has a faster hash for addresses of IPv4, and needs no other to grow into.
 
     nft_hash_fast_lookup in net/netfilter/nft_set_hash.c.
@@ -84,7 +91,7 @@ def _sets(item: Blocklist, held: Standing) -> Iterator[Set]:
             yield Set(names[place], (_BY_VERSION[place.version].kind,), size=size, dynamic=True)
 
 
-def _rules(item: Blocklist, held: Standing, side: str, ways: set[Way]) -> Iterator[Rule]:
+def _rules(item: Blocklist, held: Layouts, side: str, ways: set[Way]) -> Iterator[Rule]:
     if held.layout is None or item.direction not in ways:
         return
     for place, name in set_names(item.name, held.layout).items():
@@ -99,7 +106,8 @@ def _first_bits(family: Family, side: str, length: int) -> Term | And:
 
 def _refusal(item: Blocklist) -> Chain:
     name = refusal_name(item.name)
-    log: tuple[Rule, ...] = (
-        ((Written(f'limit rate {item.log} log prefix "markway: drop {name} "'),),) if item.log else ()
-    )
+    log: tuple[Rule, ...] = ()
+    if item.log:
+        rate = f"limit rate {item.log.count}/{item.log.unit} burst {item.log.burst} packets"
+        log = ((Written(f'{rate} log prefix "markway: drop {name} "'),),)
     return Chain(name, (*log, (Written(f"counter name {name}"), Written("drop"))))

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from markway.config.model import Network
+    from markway.config.model import Network, SourceRate
     from markway.config.shaping import Origin
 
 DAY, HOUR = 86400.0, 3600.0
@@ -46,8 +46,8 @@ class Blocklist:
     direction: Way = Way.IN
     allow: tuple[Network, ...] = ()
     """Never refused by this list."""
-    log: str = ""
-    """How many refusals are logged, as nft writes a rate (``10/minute``); none if empty."""
+    log: SourceRate | None = None
+    """How many refusals are logged; none if None."""
     origin: Origin = field(default=(), compare=False)
 
     @property
