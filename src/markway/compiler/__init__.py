@@ -100,7 +100,7 @@ def compile_config(
     shaped = fragments_of(basis, before.basis, before.program.fragments)
     held = before.program.fragments
     fragments = {owner: held[owner] for owner in held if owner in services or not owner} | fresh | shaped
-    fragments |= firewall_of(config, marks)
+    fragments |= firewall_of(config, marks, abilities)
     base = fragments.get("")
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     same = (marks, needs, _room(registry), abilities.asking) == (

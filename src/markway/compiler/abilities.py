@@ -45,6 +45,7 @@ class Abilities:
     disciplines: frozenset[str] = DISCIPLINES
     filters: frozenset[str] = FILTERS
     ifb: bool = True
+    synproxy: bool = True
 
 
 class CompileError(ValueError):

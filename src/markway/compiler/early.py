@@ -24,10 +24,10 @@ are tracked (-200, linux/netfilter_ipv4.h)."""
 _UNSPECIFIED = {4: "0.0.0.0", 6: "::"}  # noqa: S104
 
 
-def early(zones: Sequence[Zone], log: SourceRate | None, handshakes: Sequence[Rule]) -> Iterator[Chain]:
-    """The chains for zones that must not be forged, and for handshakes that are not to become connections yet."""
+def early(zones: Sequence[Zone], log: SourceRate | None, *behind: Rule) -> Iterator[Chain]:
+    """The chains for zones that must not be forged; `behind` is asked of what is left."""
     devices = dict.fromkeys(device for zone in zones if zone.spoofed for device in zone.devices)
-    if not (devices or handshakes):
+    if not (devices or behind):
         return
     asked: tuple[Rule, ...] = ()
     if devices:
@@ -36,7 +36,7 @@ def early(zones: Sequence[Zone], log: SourceRate | None, handshakes: Sequence[Ru
         asked = ((Match(Term("iifname"), "", among), Written("jump spoofed")),)
         yield Chain("spoofed", tuple(_spoofed()))
         yield refusal(SPOOFED, log)
-    yield Chain("firewall-early", (*asked, *handshakes), _BEHIND_LISTS)
+    yield Chain("firewall-early", (*asked, *behind), _BEHIND_LISTS)
 
 
 def _spoofed() -> Iterator[Rule]:

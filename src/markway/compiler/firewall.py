@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markway.compiler.abilities import CompileError
 from markway.compiler.early import SPOOFED, early
 from markway.compiler.matches import Marks
 from markway.compiler.names import CONNTRACK, hexed
@@ -23,17 +24,20 @@ from markway.compiler.policies import (
     policy_sets,
     refusal,
 )
+from markway.compiler.synproxy import ANSWERED, HANDSHAKES, answer, answering, arriving
 from markway.compiler.zones import IN, OUT, End, Zoning
 from markway.config.firewalling import ANY, SELF, Firewalling
 from markway.program.model import Fragment, PolicyEntry
 from markway.program.nft import And, Chain, Dispatch, Hook, Match, Rule, Term, Written
+from markway.program.plumbing import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from markway.compiler.abilities import Abilities
     from markway.compiler.names import Family
     from markway.config.firewalling import Policy
-    from markway.config.model import Config
+    from markway.config.model import Config, Service
     from markway.marks import Field
 
 OWNER = "guard/firewall"
@@ -43,6 +47,7 @@ INPUT, FORWARD, INVALID = "firewall/input", "firewall/forward", "firewall/invali
 
 _ACCEPT = Written("accept")
 _KNOWN: Rule = (Dispatch(Term("ct state"), "{ established : accept, related : accept }"),)
+_INVALID: Rule = (Match(Term("ct state"), "", Term("invalid")), Written(f"goto {INVALID}"))
 _ERRORS: tuple[Rule, ...] = (
     (Written("icmp type { destination-unreachable, time-exceeded, parameter-problem }"), _ACCEPT),
     (Written("icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"), _ACCEPT),
@@ -72,29 +77,29 @@ _DHCP: tuple[Rule, ...] = (
 """Answers to this machine and questions to it, also a relay's (RFC 2131, 8415)."""
 
 
-@dataclass(frozen=True)
-class Basis:
-    """All that decides what the firewall becomes."""
+def firewall_of(config: Config, marks: Field, abilities: Abilities) -> dict[str, Fragment]:
+    """The firewall's fragment, by its owner; none if the file says nothing of it.
 
-    firewalling: Firewalling
-    marks: Field
-    services: bool
-    """Whether there are any."""
-
-
-def firewall_of(config: Config, marks: Field) -> dict[str, Fragment]:
-    """The firewall's fragment, by its owner; none if the file says nothing of it."""
+    Raises:
+        CompileError: a policy asks for `synproxy`, and the kernel has none.
+    """
     if config.firewalling == Firewalling():
         return {}
-    return {OWNER: firewall_fragment(Basis(config.firewalling, marks, bool(config.services)))}
+    lacking = next((policy for policy in config.firewalling.policies if policy.synproxy), None)
+    if lacking and not abilities.synproxy:
+        hint = "leave it out: for its own sockets the kernel has SYN cookies (net.ipv4.tcp_syncookies)"
+        raise CompileError((*lacking.origin, "synproxy"), "this kernel has no synproxy", hint)
+    return {OWNER: _fragment(config.firewalling, config.services, marks)}
 
 
-def firewall_fragment(basis: Basis) -> Fragment:
-    """The firewall's part of the table."""
-    firewalling = basis.firewalling
-    chains = [*early(firewalling.zones, firewalling.log, ())]
+def _fragment(firewalling: Firewalling, services: Sequence[Service], field: Field) -> Fragment:
+    marks = Marks(field, {})
+    answered = next((policy for policy in firewalling.policies if policy.synproxy), None)
+    chains = [*arriving(firewalling, services, marks)] if answered else []
+    chains += early(firewalling.zones, firewalling.log, *((HANDSHAKES,) if answered else ()))
     if firewalling.closed:
-        chains += [*_Hooks(basis).chains()]
+        chains += _Hooks(firewalling, marks, has_services=bool(services)).chains()
+    settings = (Setting("net/netfilter/nf_conntrack_tcp_loose", "0", answered.origin),) if answered else ()
     entries = (*map(entry, firewalling.policies), *_reasons(firewalling))
     counters = dict.fromkeys(name for one in entries for name in (one.counter, one.over) if name)
     sets = [item for policy in firewalling.policies for item in policy_sets(policy)]
@@ -103,6 +108,7 @@ def firewall_fragment(basis: Basis) -> Fragment:
         chains={chain.name: chain for chain in chains},
         sets={item.name: item for item in sets},
         objects=tuple(f"counter {name}" for name in (*counters, LOGGED)),
+        plumbing=settings,
         policies=entries,
     )
 
@@ -120,35 +126,40 @@ def _reasons(firewalling: Firewalling) -> Iterator[PolicyEntry]:
 
 @dataclass(frozen=True)
 class _Hooks:
-    basis: Basis
+    firewalling: Firewalling
+    marks: Marks
+    has_services: bool
 
     def chains(self) -> Iterator[Chain]:
         """Those that the kernel calls, those of zones, those of policies, and those that drop."""
-        firewalling = self.basis.firewalling
+        firewalling = self.firewalling
         yield from self._input()
         yield from self._forward()
         yield from self._output()
         for policy in firewalling.policies:
-            yield from policy_chains(policy, firewalling, Marks(self.basis.marks, {}))
+            yield from policy_chains(policy, firewalling, self.marks)
+            if policy.synproxy:
+                yield answer(policy, INVALID)
         own = (*(_ECHO if firewalling.icmp else ()), *(_DHCP if firewalling.dhcp else ()))
         yield refusal(INPUT, firewalling.log, *own)
         yield refusal(FORWARD, firewalling.log)
         yield refusal(INVALID, firewalling.log)
 
     def _input(self) -> Iterator[Chain]:
-        lead = (_KNOWN, (Match(Term("iifname"), "", Term('"lo"')), _ACCEPT), *_ERRORS, *_LINK, *_invalid())
-        policies = [policy for policy in self.basis.firewalling.policies if incoming(policy)]
+        lead = (_KNOWN, (Match(Term("iifname"), "", Term('"lo"')), _ACCEPT), *_ERRORS, *_LINK)
+        policies = [policy for policy in self.firewalling.policies if incoming(policy)]
         yield from self._hook("input", lead, policies, (IN,), INPUT)
 
     def _forward(self) -> Iterator[Chain]:
-        lead = (_KNOWN, *_ERRORS, *_invalid())
-        policies = [policy for policy in self.basis.firewalling.policies if passing(policy)]
-        yield from self._hook("forward", lead, policies, (IN, OUT), FORWARD)
+        policies = [policy for policy in self.firewalling.policies if passing(policy)]
+        yield from self._hook("forward", (_KNOWN, *_ERRORS), policies, (IN, OUT), FORWARD)
 
     def _output(self) -> Iterator[Chain]:
         """There only if a policy speaks of what leaves: else all of it may."""
         lead = (_KNOWN, (Match(Term("oifname"), "", Term('"lo"')), _ACCEPT), *_ERRORS, *_LINK)
-        policies = [policy for policy in self.basis.firewalling.policies if leaving(policy)]
+        if any(policy.synproxy for policy in self.firewalling.policies):
+            lead = (*lead, ANSWERED)
+        policies = [policy for policy in self.firewalling.policies if leaving(policy)]
         if policies:
             yield from self._hook("output", lead, policies, (OUT,), "")
 
@@ -156,20 +167,18 @@ class _Hooks:
         self, point: str, lead: Sequence[Rule], policies: Sequence[Policy], ends: Sequence[End], refused: str
     ) -> Iterator[Chain]:
         last: tuple[Rule, ...] = ((Written(f"goto {refused}"),),) if refused else ()
-        zoning = Zoning(self.basis.firewalling.zones, _decided, last)
+        chains, answered = answering(point, policies, ends, self.firewalling, self.marks) if refused else ([], [])
+        strange = (*answered, _INVALID) if refused else ()
+        zoning = Zoning(self.firewalling.zones, _decided, last)
         rules = zoning.rules(point, policies, ends)
-        yield Chain(f"firewall-{point}", (*lead, *self._services(), *rules), Hook("filter", point, "filter"))
-        yield from zoning.chains.values()
+        yield Chain(f"firewall-{point}", (*lead, *strange, *self._services(), *rules), Hook("filter", point, "filter"))
+        yield from (*chains, *zoning.chains.values())
 
     def _services(self) -> Iterator[Rule]:
         """A connection that was given to a server may go there."""
-        if self.basis.services:
-            ours = Match(And(CONNTRACK, Term(hexed(self.basis.marks.mask))), "!=", Term("0x00000000"))
+        if self.has_services:
+            ours = Match(And(CONNTRACK, Term(hexed(self.marks.field.mask))), "!=", Term("0x00000000"))
             yield (Match(Term("ct status"), "", Term("dnat")), ours, _ACCEPT)
-
-
-def _invalid() -> Iterator[Rule]:
-    yield (Match(Term("ct state"), "", Term("invalid")), Written(f"goto {INVALID}"))
 
 
 def _decided(policy: Policy, _: Family | None) -> tuple[Rule, ...]:

@@ -34,6 +34,11 @@ def refused_name(policy: Policy) -> str:
     return f"{policy_name(policy)}/over"
 
 
+def refusal_of(policy: Policy) -> str:
+    """The chain behind a policy's matches."""
+    return f"{policy_name(policy)}/then" if policy.matches else policy_name(policy)
+
+
 def limited(policy: Policy) -> bool:
     """Whether a source can have too much."""
     return policy.rate is not None or policy.max_connections is not None

@@ -33,7 +33,7 @@ _FILTERS = {
     "fw": "handle 1 fw classid 1:1",
     "route": "route to 5 classid 1:1",
 }
-_PROBES = {"u32": "cls_u32", "fw": "cls_fw", "route": "cls_route", "ifb": "ifb"}
+_PROBES = {"u32": "cls_u32", "fw": "cls_fw", "route": "cls_route", "ifb": "ifb", "synproxy": "nft_synproxy"}
 _ALONE = "protocol ip pref 1"
 
 _tried: dict[str, bool] = {}
@@ -45,14 +45,20 @@ def abilities_for(config: Config) -> Abilities:
     Raises:
         NftMissingError: libnftables is not installed.
     """
-    wanted = set(_wanted(config.shaping))
+    wanted = set(_wanted(config.shaping)) | {"synproxy" for policy in config.firewalling.policies if policy.synproxy}
     unknown = wanted - _tried.keys()
     if unknown:
         _tried.update(dict.fromkeys(unknown & _remembered(), True))
         _try(sorted(unknown - _tried.keys()))
     has = frozenset(name for name in wanted if _tried[name])
     kinds = frozenset(name.removeprefix("sch_") for name in has if name.startswith("sch_"))
-    return Abilities(asking_for(config), kinds, has & _FILTERS.keys(), "ifb" not in wanted or "ifb" in has)
+    return Abilities(
+        asking_for(config),
+        kinds,
+        has & _FILTERS.keys(),
+        "ifb" not in wanted or "ifb" in has,
+        "synproxy" not in wanted or "synproxy" in has,
+    )
 
 
 def _wanted(shaping: Shaping) -> Iterator[str]:
@@ -94,6 +100,8 @@ def _accepted(space: str, name: str) -> bool:
         redirected = "u32 match u32 0 0 action mirred egress redirect dev copy"
         arriving = ("qdisc add dev lo ingress", f"filter add dev lo parent ffff: {_ALONE} {redirected}")
         return _takes("ip", space, "link add copy type ifb") and _takes("tc", space, *arriving)
+    if name == "synproxy":
+        return True  # only its probe can tell
     kind = name.removeprefix("sch_")
     return _takes("tc", space, f"{root} 2: {kind} {_OPTIONS.get(kind, '')}", "qdisc del dev lo root")
 
