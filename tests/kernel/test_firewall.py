@@ -13,18 +13,22 @@ import socket
 import struct
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.kernel.packets import RST, SYN, TCP, Packet
-from tests.kernel.support import apply, eventually, read, run, status, unique_name
+from tests.kernel.support import apply, eventually, read, run, status, unique_name, write
 
+from markway.config.firewalling import Verdict
 from markway.director.checks.ping import checksum
+from markway.guard.lockout import Connection, decision
 from markway.kernel import netns
 from markway.lab.lab import Lab
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from markway.lab.lab import Place
@@ -266,7 +270,7 @@ def test_a_forged_source_is_dropped(lab: Lab):
     for source in (A, DIRECTOR, "203.0.113.9"):
         spoofed = counted(lab, "firewall/spoofed")
         segments(one, source, range(1, 6), (DIRECTOR, 80), SYN)
-        eventually(lambda spoofed=spoofed: counted(lab, "firewall/spoofed") == spoofed + 5)
+        eventually(partial(lambda before: counted(lab, "firewall/spoofed") == before + 5, spoofed))
     assert counted(lab, "policy/all") == before
     assert ask(own, DIRECTOR, 80) == ask(own, DIRECTOR6, 80) == "open"
     with netns.enter(lab.director.namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -320,3 +324,109 @@ def test_a_flood_of_handshakes(lab: Lab):
     segments(one, CLIENT1, range(999, 1000), (DIRECTOR, 22), RST)
     eventually(lambda: counted(lab, "firewall/invalid") > strange)
     assert lab.fetch("192.0.2.10:80", 2).answers == {"a": 1, "b": 1}  # a service's handshakes are its servers'
+
+
+FORESEEN = (
+    THREE,
+    policy("web", "any", "self", "accept", tcp(80)),
+    SERVICE.replace("backend.a", 'deny = "198.51.100.12"\nbackend.a') + "[firewall]\n",
+    ZONES
+    + """
+[zone.bad]
+networks = "198.51.100.12"
+[policy.no]
+from = ["bad", "dmz"]
+to = "self"
+verdict = "reject"
+[policy.only-some]
+from = "any"
+to = "self"
+verdict = "accept"
+match = [
+  { protocol = "udp", destination-port = 81 },
+  { source = "198.51.100.0/24", destination-port = [22, "79-80"], state = "new" },
+  { incoming-device = "eth1", protocol = "tcp", tcp-flags = "syn/syn,ack", destination-port = 81 },
+  { destination = "10.0.0.0/8" },
+  { state = "established" },
+]
+[policy.rest]
+from = "lan"
+to = "any"
+verdict = "drop"
+""",
+)
+
+
+@pytest.mark.parametrize("text", FORESEEN)
+def test_what_is_foreseen_of_connections_is_what_becomes_of_them(lab: Lab, text: str):
+    apply(lab, text)
+    config = read(text)
+    gates = {"a": ("eth1", A, "192.168.1.1"), "b": ("eth2", B, "192.168.2.1")}
+    ways = {name: (lab.host(name), gate) for name, gate in gates.items()}
+    ways |= {
+        "client1": (lab.clients[0], ("eth0", CLIENT1, DIRECTOR)),
+        "client2": (lab.clients[1], ("eth0", CLIENT2, DIRECTOR)),
+    }
+    tried = [
+        (place, Connection(device, ip_address(source), ip_address(to), port))
+        for place, (device, source, to) in ways.values()
+        for port in (22, 80, 81)
+    ]
+    tried += [
+        (place, Connection("eth0", ip_address(source), ip_address("192.0.2.10"), 80))
+        for place, source in zip(lab.clients, (CLIENT1, CLIENT2), strict=True)
+        if "service" in text
+    ]
+    for place, connection in tried:
+        verdict = decision(config, connection).verdict
+        before = refusals(lab)
+        with connecting(place, str(connection.destination), connection.port) as opened:
+            if verdict is Verdict.DROP:
+                eventually(partial(lambda before: refusals(lab) > before, before))
+                assert answer(opened, 0) == "nothing", connection
+            else:
+                assert answer(opened) == ("open" if verdict is Verdict.ACCEPT else "refused"), connection
+
+
+def refusals(lab: Lab) -> int:
+    listed = json.loads(lab.nft("-j", "list", "counters", "table", "inet", "markway"))["nftables"]
+    return sum(
+        int(each["counter"]["packets"])
+        for each in listed
+        if each.get("counter", {}).get("name", "logged")[-6:] != "logged"
+    )
+
+
+def over_ssh(lab: Lab, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    path = write(lab, text)
+    connection = f"SSH_CONNECTION={CLIENT1} 50000 {DIRECTOR} 22"
+    command = ("env", connection, sys.executable, "-m", "markway", "apply", *options, path)
+    return lab.director.run(*command, check=False)
+
+
+def test_nobody_locks_himself_out(lab: Lab):
+    apply(lab, SERVICE)
+    shut = ZONES + "[firewall]\n" + policy("web", "any", "self", "accept", tcp(80))
+    refused = over_ssh(lab, shut)
+    assert refused.returncode == 1
+    assert "markway.toml:9:2: firewall: it would lock you out" in refused.stderr
+    assert "--confirm 60s" in refused.stderr
+    assert {one["name"] for one in status(lab)["policies"]} == set()
+    risked = over_ssh(lab, shut, "--confirm", "60s")
+    assert risked.returncode == 0
+    assert "it would lock you out" in risked.stderr
+    run(lab, "rollback")
+    assert over_ssh(lab, shut.replace("[firewall]", '[firewall]\nlockout = "accept"')).returncode == 0
+    assert status(lab)["policies"]
+
+
+def test_nothing_is_left_and_nobody_else_is_touched(lab: Lab):
+    lab.nft("-f", "-", text="table inet other { chain c { type filter hook input priority 5; counter; }; }")
+    other = lab.nft("list", "table", "inet", "other").partition("counter")[0]
+    apply(lab, SERVICE + THREE)
+    apply(lab, SERVICE)
+    left = lab.nft("list", "table", "inet", "markway")
+    assert not [word for word in ("policy/", "firewall", "hook input", "hook forward", "fib ") if word in left]
+    assert lab.nft("list", "table", "inet", "other").startswith(other)
+    lab.nft("delete", "table", "inet", "other")
+    assert ask(lab.clients[0], DIRECTOR, 81) == "open"

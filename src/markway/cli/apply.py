@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held_by, load, need_root, seconds, told
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held_by, load, need_root, refuse, seconds, told
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
+    from markway.config.load import Loaded
     from markway.config.model import Config
     from markway.program.diff import Changes
     from markway.program.model import Program
@@ -29,7 +30,8 @@ def register(app: typer.Typer) -> None:
         epilog="The kernel takes the change whole or not at all. Established connections keep their backend, "
         "persistence and counters stay, and no table, rule or mark bit of others is touched. "
         "With --confirm 60s the change is undone after that time unless `markway confirm` is run, "
-        "also if this terminal dies."
+        "also if this terminal dies. "
+        "Over ssh, a change after which the same ssh could not connect again is refused without it."
     )(apply)
     app.command()(confirm)
     app.command(
@@ -65,6 +67,7 @@ def apply(
     for warning in loaded.warnings:
         _say(f"{warning} (a warning)")
     need_root("apply")
+    _refuse_lockout(loaded, risked=confirm is not None, as_json=as_json)
     store = Store(state_folder())
     with told(as_json=as_json), store.locked(patience, _say), Netlink() as netlink:
         settle(store, netlink)
@@ -89,6 +92,18 @@ def apply(
     _adopt(store)
     mended = not changes and bool(now.faults)
     _report(changes, time.monotonic() - begun, confirm if waits else None, mended=mended, as_json=as_json)
+
+
+def _refuse_lockout(loaded: Loaded, *, risked: bool, as_json: bool) -> None:
+    """End the command if who runs it over ssh could not come back; only say so if he takes that risk."""
+    from markway.cli.lockout import lockout
+    from markway.config.problems import ConfigError
+
+    problem = lockout(loaded)
+    if problem and not (risked or not loaded.config.firewalling.refuse_lockout):
+        refuse(ConfigError([problem]), as_json=as_json)
+    if problem:
+        _say(f"{problem} (a warning)")
 
 
 def _adopt(store: Store) -> None:

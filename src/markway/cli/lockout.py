@@ -1,0 +1,31 @@
+"""Whether a configuration would shut out who is about to apply it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markway.config.firewalling import Verdict
+
+if TYPE_CHECKING:
+    from markway.config.load import Loaded
+    from markway.config.problems import Problem
+
+_HINT = 'let it in; or take the risk with --confirm 60s, or with lockout = "accept" in [firewall]'
+
+
+def lockout(loaded: Loaded) -> Problem | None:
+    """What would refuse a new connection like the ssh connection that this is run from, if anything does."""
+    from markway.config.place import problem_at
+    from markway.guard.lockout import Connection, decision
+    from markway.kernel.ssh import session
+
+    found = session()
+    if found is None:
+        return None
+    connection = Connection(*found)
+    verdict, origin = decision(loaded.config, connection)
+    if verdict is Verdict.ACCEPT:
+        return None
+    becomes = "rejected" if verdict is Verdict.REJECT else "dropped"
+    what = f"it would lock you out: a new ssh connection like yours, {connection}, would be {becomes}"
+    return problem_at(loaded.sources, origin, what, _HINT)
