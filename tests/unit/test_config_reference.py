@@ -20,7 +20,7 @@ from markway.config.schema import TABLES
 DOCS = Path("docs")
 WITHOUT_EXAMPLE = {
     "service", "backend", "marks", "api", "shape", "class", "filter", "mark", "uplink", "realm", "zone", "firewall",
-    "policy",
+    "policy", "blocklist", "guard", "allowlist",
 }  # fmt: skip
 
 

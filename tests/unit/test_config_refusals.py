@@ -367,11 +367,12 @@ BY_TABLE = [
     ("[service]\nweb = 5", "m:2:1: service.web: expected a table, got the integer 5"),
     ("[[service.web]]\na = 1", ("m:1:11: service.web: expected a table, got a list (write [service.web] in single "
      "brackets)")),
-    ("[guard.ssh]\n" + service(), 'm:1:2: "guard" is not in this version of Markway'),
-    ("[blocklist.x]\n" + service(), 'm:1:2: "blocklist" is not in this version of Markway'),
+    ("[guard.ssh]\n" + service(), 'm:1:8: guard.ssh: nothing is guarded (for example listen = "22/tcp")'),
+    ("[blocklist.x]\n" + service(), ('m:1:12: blocklist.x: nothing says where the list is (for example file = '
+     '"/etc/markway/drones.txt")')),
     ("[services.x]\n" + service(), 'm:1:2: unknown key "services" (did you mean "service"?)'),
     ("[xyz]\n" + service(), ('m:1:2: unknown key "xyz" (there are marks, api, service, shape, mark, uplink, '
-     "realm, zone, firewall and policy)")),
+     "realm, zone, firewall, policy, guard, blocklist and allowlist)")),
     ("[service.web]\n" + GOOD_LISTEN, ("m:1:10: service.web: the service has no backend (write "
      "[service.web.backend.NAME] with its address)")),
     (service(listen=""), 'm:1:10: service.web: the service listens nowhere (for example listen = "192.0.2.10:80")'),

@@ -28,4 +28,5 @@ def check(file: File = DEFAULT_PATH, as_json: Json = False) -> None:
     if shapes:
         classes = sum(len(shape.classes) for shape in shapes)
         found += [count(len(shapes), "shape"), count(classes, "class")]
+    found += [count(len(guards), "guard")] if (guards := loaded.config.guards) else []
     print(f"{file}: {', '.join(found) or 'nothing to balance or to shape'}: right")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import Json, count, fail
+from markway.cli.common import DEFAULT_PATH, Json, count, fail, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +31,8 @@ markway guard replay /var/log/auth.log
 
 markway guard replay --format nginx-access --window "20 in 1m" --time 10m /var/log/nginx/access.log.2.gz
 
+markway guard replay --config /etc/markway --guard ssh /var/log/auth.log
+
 journalctl -u ssh -o json | markway guard replay -
 
 markway guard replay --port 22 ssh.pcap
@@ -47,6 +51,10 @@ def replay(
     ] = None,
     until_quiet: Annotated[str, typer.Option(metavar="TIME", help="A ban lasts until there was no attempt.")] = "600s",
     time: Annotated[str, typer.Option(metavar="TIME", help="A ban lasts for a fixed time instead.")] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Take windows and ban from this configuration.")
+    ] = None,
+    name: Annotated[str, typer.Option("--guard", metavar="NAME", help="Which guard of it.")] = "",
     as_json: Json = False,
 ) -> None:
     """Say who would have been banned when, had these windows been in force."""
@@ -56,6 +64,8 @@ def replay(
 
     try:
         guard = _guard(window or [], time or until_quiet, quiet=not time)
+        if config is not None or name:
+            guard = _configured(config or DEFAULT_PATH, name, guard, window=bool(window), ban=bool(time))
         reading = _Reading(file, _reader(format_, pattern, date), frozenset(port) if port else None)
         bans = replayed(reading.attempts(), guard)
     except WrongValue as error:
@@ -77,6 +87,21 @@ def _guard(windows: Sequence[str], seconds: str, *, quiet: bool) -> Guard:
 
     ban = Ban(float(parse_timeout(seconds)), until_quiet=quiet)
     return Guard("replay", windows=tuple(map(parse_window, windows)) or LADDER, ban=ban)
+
+
+def _configured(path: Path, name: str, asked: Guard, *, window: bool, ban: bool) -> Guard:
+    """The file's guard, with the windows and the ban of the command line where they are given."""
+    from markway.config.problems import did_you_mean
+
+    guards = {guard.name: guard for guard in load(path).config.guards}
+    if not name and len(guards) == 1:
+        [name] = guards
+    if name not in guards:
+        known = did_you_mean(name, [*guards]) or f"there are {', '.join(guards)}" if guards else "it has none"
+        fail(f'{path}: no guard is called "{name}" ({known})' if name else f"{path}: --guard says which ({known})", 2)
+    found = guards[name]
+    found = replace(found, windows=asked.windows) if window else found
+    return replace(found, ban=asked.ban) if ban else found
 
 
 def _reader(name: str, pattern: str, date: str) -> Reader:
@@ -143,7 +168,6 @@ def _opened(file: str, reader: Reader) -> BufferedReader:
     """A file, unpacked if it has to be; and the reader told when it was written."""
     import gzip
     import io
-    from pathlib import Path
 
     path = Path("/dev/stdin" if file == "-" else file)
     opened = path.open("rb")

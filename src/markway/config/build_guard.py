@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from markway.config.values import networks_of, parse_each, value_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from markway.config.model import Service
+    from markway.config.model import Network, Service
     from markway.config.problems import Path, Report
     from markway.config.schema import File
     from markway.config.schema_guard import GuardTable
@@ -36,11 +37,15 @@ _LONGEST_UNIT = 255  # characters: systemd.unit(5)
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+")
 
 
-def guards_of(files: Sequence[tuple[int, File]], services: Sequence[Service], report: Report) -> tuple[Guard, ...]:
-    """The guards of all files, sorted by name; `services` may be guarded."""
+def guards_of(
+    files: Sequence[tuple[int, File]], services: Sequence[Service], allow: tuple[Network, ...], report: Report
+) -> tuple[Guard, ...]:
+    """The guards of all files, sorted by name; `services` may be guarded, and `allow` are allowed by all of them."""
     tables = all_named("guard", [(source, file.guard) for source, file in files], report)
     names = [service.name for service in services]
-    return tuple(sorted((_guard(place, table, names, report) for place, table in tables), key=lambda one: one.name))
+    found = [_guard(place, table, names, report) for place, table in tables]
+    found = [replace(guard, allow=(*guard.allow, *allow)) for guard in found] if allow else found
+    return tuple(sorted(found, key=lambda one: one.name))
 
 
 def _guard(place: Place, table: GuardTable, services: Sequence[str], report: Report) -> Guard:

@@ -97,8 +97,9 @@ class Guard:
     """Attempts of one source network are counted in windows; who makes too many is slowed or banned.
 
     `prefix` and `prefix6` are the length of what one source is. Networks in `allow` are never counted. `services` are
-    guarded at all their listeners. `slow` is the shape and class of who offends for the first time; only the next
-    offence bans then. `reset` answers with a reset instead of silence.
+    guarded at all their listeners. `connections` is whether new ones to what is guarded are attempts. `slow` is the
+    shape and class of who offends for the first time; only the next offence bans then. `reset` answers with a reset
+    instead of silence.
     """
 
     name: str
@@ -112,5 +113,6 @@ class Guard:
     scope: Scope = Scope.LISTENER
     reset: bool = False
     slow: tuple[str, str] | None = None
+    connections: bool = True
     logs: tuple[LogSource, ...] = ()
     origin: Origin = field(default=(), compare=False)

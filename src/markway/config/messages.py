@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _WORDS = {bool: "true or false", float: "a number", str: "a string"}
-_NAMED_BELOW = {0: {"service", "shape", "mark", "uplink", "realm", "zone", "policy"}, 2: {"backend", "class"}}
+_NAMED_BELOW = {
+    0: {"service", "shape", "mark", "uplink", "realm", "zone", "policy", "guard", "blocklist"},
+    2: {"backend", "class"},
+}
 """Tables whose keys are names that the operator chose."""
 
 

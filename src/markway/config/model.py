@@ -10,7 +10,9 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, TypeAlias
 
+from markway.config.blocklisting import Blocklisting
 from markway.config.firewalling import Firewalling
+from markway.config.guarding import Guard  # noqa: TC001  (a field's type; tests ask for it at run time)
 from markway.config.shaping import Shaping
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -276,10 +278,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the file says. Services are sorted by name: their order in the file means nothing."""
+    """Everything the file says. Services and guards are sorted by name: their order in the file means nothing."""
 
     services: tuple[Service, ...] = ()
     mask: int = field(default=DEFAULT_MASK)
     api: Api | None = None
     shaping: Shaping = field(default_factory=Shaping)
     firewalling: Firewalling = field(default_factory=Firewalling)
+    guards: tuple[Guard, ...] = ()
+    blocklisting: Blocklisting = field(default_factory=Blocklisting)

@@ -42,8 +42,8 @@ Editors complete and check the file with the [JSON Schema](markway.schema.json) 
 """
 
 
-_LISTS = {"match", "filter", "routes"}
-_INLINE = {"fallback", "persist", "check", "load", "discipline", "match", "routes", "route"}
+_LISTS = {"match", "filter", "routes", "logs"}
+_INLINE = {"fallback", "persist", "check", "load", "discipline", "match", "routes", "route", "ban", "logs"}
 _OWN_TABLES = {"backend", "class", "filter"}
 """Keys whose tables have sections of their own."""
 

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from markway.config.forms import Duration, Form, Rate
 from markway.config.model import DEFAULT_MASK, POLICIES
+from markway.config.schema_blocklists import BLOCKLIST_TABLES, AllowlistTable, BlocklistTable
 from markway.config.schema_checks import Api, Check, Load
 from markway.config.schema_firewall import FIREWALL_TABLES, FirewallTable, PolicyTable, ZoneTable
+from markway.config.schema_guard import GUARD_TABLES, GuardTable
 from markway.config.schema_shape import SHAPE_TABLES, MarkTable, RealmTable, ShapeTable, UplinkTable
 
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
@@ -288,6 +290,13 @@ class File(BaseModel):
     policy: dict[str, PolicyTable] = Field(
         default_factory=dict, description="What may pass from zone to zone, each a table `[policy.NAME]`."
     )
+    guard: dict[str, GuardTable] = Field(
+        default_factory=dict, description="Who is thrown out for trying too often, each a table `[guard.NAME]`."
+    )
+    blocklist: dict[str, BlocklistTable] = Field(
+        default_factory=dict, description="Lists of who is kept out, each a table `[blocklist.NAME]`."
+    )
+    allowlist: AllowlistTable | None = Field(None, description="Who is never kept out.")
 
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -302,6 +311,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "service.NAME.backend.NAME": BackendTable,
     **SHAPE_TABLES,
     **FIREWALL_TABLES,
+    **GUARD_TABLES,
+    **BLOCKLIST_TABLES,
 }
 """Every table of a file by its path, in the order of the reference."""
 
@@ -318,7 +329,7 @@ REQUIRED: dict[type[BaseModel], tuple[str, ...]] = {
 """The keys that `check` misses when they are absent."""
 
 LATER: dict[str, frozenset[str]] = {
-    "": frozenset({"guard", "blocklist"}),
     "service.NAME.mode": frozenset({"dsr", "stateless"}),
+    "guard.NAME": frozenset({"slow"}),
 }
 """Keys and values that other versions of Markway have or will have: refused with that reason."""
