@@ -8,6 +8,7 @@ from markway.cli.columns import Columns
 from markway.cli.policies import described as policies
 from markway.cli.shapes import FOLD, about, rows_of
 from markway.compiler.firewall import OWNER as FIREWALL
+from markway.compiler.guarding import OWNER as GUARDS
 from markway.program.shape_impact import shape_impacts, shape_reasons
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _TREE = Columns(
     dropped=(),
     optional=frozenset({"LEAF"}),
 )
+_OWNERS = {FIREWALL: "firewall", GUARDS: "guards"}
 _WIDE = 200
 _REASONS = 8
 _COMMANDS = 16
@@ -33,8 +35,8 @@ _COMMANDS = 16
 
 def head(part: Change, old: Fragment | None, new: Fragment | None) -> str:
     """Whom a part is of, and why it changes."""
-    if part.owner == FIREWALL:
-        return f"firewall: {part.kind}"
+    if part.owner in _OWNERS:
+        return f"{_OWNERS[part.owner]}: {part.kind}"
     shape = next((fragment.shape for fragment in (new, old) if fragment and fragment.shape), None)
     if shape is None:
         return f"marks, uplinks and realms: {part.kind}"

@@ -11,6 +11,7 @@ from markway.compiler.asking import Asking
 from markway.compiler.balance import service_fragment
 from markway.compiler.base import bare_fragment, base_fragment
 from markway.compiler.firewall import firewall_of
+from markway.compiler.guarding import guard_of
 from markway.compiler.pools import mark_names, pools
 from markway.compiler.shaping import basis_of, fragments_of, numbered
 from markway.config.model import Config
@@ -100,7 +101,7 @@ def compile_config(
     shaped = fragments_of(basis, before.basis, before.program.fragments)
     held = before.program.fragments
     fragments = {owner: held[owner] for owner in held if owner in services or not owner} | fresh | shaped
-    fragments |= firewall_of(config, marks, abilities)
+    fragments |= firewall_of(config, marks, abilities) | guard_of(config, abilities.asking)
     base = fragments.get("")
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     same = (marks, needs, _room(registry), abilities.asking) == (

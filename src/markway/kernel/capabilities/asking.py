@@ -23,12 +23,13 @@ _INET = 1
 
 
 def asking_for(config: Config) -> Asking:
-    """How a configuration's connections get to the worker here; the kernel is asked only if one's do.
+    """How a configuration's connections get to a worker here; the kernel is asked only if one's do.
 
     Raises:
         NftMissingError: libnftables is not installed.
     """
-    return asking() if any(service.schedule.queued for service in config.services) else Asking.QUEUE
+    asked = any(guard.connections for guard in config.guards) or any(one.schedule.queued for one in config.services)
+    return asking() if asked else Asking.QUEUE
 
 
 def asking() -> Asking:
