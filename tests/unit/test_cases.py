@@ -35,6 +35,7 @@ def test_case(case: Path, request: pytest.FixtureRequest) -> None:
         "flows.txt": "".join(f"{line}\n" for line in flows(program)),
         **{f"{tool}.txt": "".join(f"{line}\n" for line in plumbing(program, tool)) for tool in ("tc", "ip", "sysctl")},
         "classes.txt": "".join(f"{line}\n" for line in classes(program)),
+        "policies.txt": "".join(f"{line}\n" for line in policies(program)),
     }
     made = {name: text for name, text in made.items() if text}
     for name, text in made.items():
@@ -74,6 +75,13 @@ def classes(program: Program) -> Iterator[str]:
             yield f"{'    ' * depth[item.name]}{item.name} {item.classid} {rates}{rest}"
     for mark in program.marks:
         yield f"mark {mark.name}: {' '.join(mark.on)} → {mark.class_ or '-'} {mark.uplink}".rstrip()
+
+
+def policies(program: Program) -> Iterator[str]:
+    """What becomes of whom, in order, and what counts it."""
+    for each in program.policies:
+        over = f", over its limits {each.over}" * bool(each.over)
+        yield f"{' or '.join(each.sources)} → {' or '.join(each.targets)}: {each.verdict} ({each.counter}{over})"
 
 
 def _given(entry: ServiceEntry, backend: BackendEntry, fragment: Fragment, family: str) -> Iterator[str]:
