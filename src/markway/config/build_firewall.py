@@ -28,8 +28,9 @@ _AFTER_TRACKING = ("state", "bytes-over")
 _LIMITS = ("rate", "max-connections", "synproxy")
 
 
-def firewalling_of(files: Sequence[tuple[int, File]], uplinks: bool, report: Report) -> Firewalling:
-    """What all files say of the firewall together; `uplinks` is whether they have any."""
+def firewalling_of(files: Sequence[tuple[int, File]], scope: Scope) -> Firewalling:
+    """What all files say of the firewall together; `scope` knows their services."""
+    report, uplinks = scope.report, any(file.uplink for _, file in files)
     zones = all_named("zone", [(source, file.zone) for source, file in files], report)
     policies = all_named("policy", [(source, file.policy) for source, file in files], report)
     place, table = _firewall(files, report)
@@ -39,7 +40,7 @@ def firewalling_of(files: Sequence[tuple[int, File]], uplinks: bool, report: Rep
     names = (*(str(where.path[-1]) for where, _ in zones), SELF, ANY)
     return Firewalling(
         zones=tuple(_zone(where, zone, uplinks=uplinks, report=report) for where, zone in zones),
-        policies=tuple(_policy(where, policy, names, log, report) for where, policy in policies),
+        policies=tuple(_policy(where, policy, names, log, scope) for where, policy in policies),
         closed=bool(policies) or any(file.firewall is not None for _, file in files),
         icmp=table.icmp,
         dhcp=table.dhcp,
@@ -90,12 +91,13 @@ def _log(where: Place, given: str | bool | None, default: SourceRate | None, rep
     return None if isinstance(given, bool) else value_of(where, given, parse_rate, None, report)
 
 
-def _policy(place: Place, table: PolicyTable, zones: Collection[str], log: SourceRate | None, report: Report) -> Policy:
+def _policy(place: Place, table: PolicyTable, zones: Collection[str], log: SourceRate | None, scope: Scope) -> Policy:
+    report = scope.report
     sources = _ends(place, "from", table.source, zones, report)
     targets = _ends(place, "to", table.to, zones, report)
-    if {*sources, *targets} == {SELF}:
+    if sources and targets and {*sources, *targets} == {SELF}:
         report.error(place, "what this machine tells itself always passes", "name another zone in from or to")
-    found = matches_of(at(place, "match"), table.match, Scope(report))
+    found = matches_of(at(place, "match"), table.match, scope)
     for placed in found:
         _check_match(placed, sources, targets, report)
     if table.verdict is None:
@@ -104,7 +106,7 @@ def _policy(place: Place, table: PolicyTable, zones: Collection[str], log: Sourc
     if verdict is not Verdict.ACCEPT:
         for key in _LIMITS:
             if getattr(table, key.replace("-", "_")):
-                report.error(at(place, key), "only what is accepted is limited", f"leave it out, or accept {key} apart")
+                report.error(at(place, key), "only what is accepted is limited", "leave it out")
     policy = Policy(
         name=str(place.path[-1]),
         sources=sources,
@@ -117,7 +119,7 @@ def _policy(place: Place, table: PolicyTable, zones: Collection[str], log: Sourc
         synproxy=table.synproxy,
         origin=place.path,
     )
-    if policy.synproxy:
+    if policy.synproxy and verdict is Verdict.ACCEPT:
         _check_synproxy(place, policy, found, report)
     return policy
 

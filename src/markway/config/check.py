@@ -9,6 +9,7 @@ from markway.config.build_api import api_of
 from markway.config.build_blocklists import blocklisting_of
 from markway.config.build_firewall import firewalling_of
 from markway.config.build_guard import guards_of
+from markway.config.build_matches import Scope
 from markway.config.build_shape import shaping_of
 from markway.config.conflicts import check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
@@ -38,7 +39,7 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     backends = {one.name: frozenset(backend.name for backend in one.backends) for one in services}
     shaping = shaping_of(files, backends, report)
     mask, api = _mask(files, services, shaping, report), api_of(files, claims, report)
-    firewalling = firewalling_of(files, bool(shaping.uplinks), report)
+    firewalling = firewalling_of(files, Scope(report, backends))
     blocklisting = blocklisting_of(files, report)
     guards = guards_of(files, services, blocklisting.allow, report)
     return Config(services, mask, api, shaping, firewalling, guards, blocklisting)
