@@ -28,5 +28,8 @@ def check(file: File = DEFAULT_PATH, as_json: Json = False) -> None:
     if shapes:
         classes = sum(len(shape.classes) for shape in shapes)
         found += [count(len(shapes), "shape"), count(classes, "class")]
+    if (closing := loaded.config.firewalling).zones or closing.closed:
+        zones, policies = closing.zones, closing.policies
+        found += [count(len(zones), "zone"), count(len(policies), "policy")]
     found += [count(len(guards), "guard")] if (guards := loaded.config.guards) else []
     print(f"{file}: {', '.join(found) or 'nothing to balance or to shape'}: right")
