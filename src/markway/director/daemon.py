@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from markway.apply.bans import FILE
 from markway.apply.store import BusyError, Patience, StoreError
 from markway.apply.transaction import ApplyError
 from markway.balance.state import Hold
@@ -16,6 +17,7 @@ from markway.config.problems import ConfigError
 from markway.director.enforcer import Enforcer, ForeignError
 from markway.director.events import Event, Events
 from markway.director.farm import Farm
+from markway.director.guarding.watch import Guarding
 from markway.director.life import Life
 from markway.director.orphans import Orphans, remove
 from markway.director.queueing import QueueWorker, Telling
@@ -72,6 +74,7 @@ class Director:
         self._thread = ThreadPoolExecutor(1, "kernel")
         self.queue = QueueWorker()
         self._telling = Telling(self.queue)
+        self.guarding = Guarding(store.folder / FILE, self._note)
         self._orphans = Orphans()
         self._adopted: Mapping[int, str] = {}
         self._wake = asyncio.Event()
@@ -142,6 +145,7 @@ class Director:
         if self._ramp_timer:
             self._ramp_timer.cancel()
         await self.queue.aclose()
+        await self.guarding.aclose()
         await self._remember()
         with suppress(OSError):  # the disk may be full
             await self.in_kernel(self._enforcer.flush)
@@ -267,6 +271,7 @@ class Director:
         self._signs.follow(self._enforcer.compiled.marks.mask)
         self._telling.follow(config, self._enforcer.compiled)
         self.watch.follow(config)
+        self.guarding.follow(config)
 
     # What goes on all the time.
 

@@ -21,6 +21,9 @@ LENGTH = 256
 PATIENCE = 0.1
 """Seconds that `receive` waits at most."""
 
+DROP = -1
+"""Of a packet that goes nowhere; in the place of a mark."""
+
 BATCH = 64
 """Packets answered together at most."""
 
@@ -29,12 +32,13 @@ _COPIED = 128
 
 _SLOT = 512
 _PACKET, _VERDICT, _CONFIG = 3 << 8, 3 << 8 | 1, 3 << 8 | 2
-_ACCEPT = 1
+_DROPPED, _ACCEPT = 0, 1
 _HEAD = struct.Struct("=IHHIIBB")
 _ATTRIBUTE = struct.Struct("=HH")
 _WORD = struct.Struct("!I")
 _ID, _MARK, _PAYLOAD = 1, 3, 10
-_TO_VERDICT, _TO_MARK = 28, 36
+_TO_VERDICT, _TO_MARK = 24, 36
+_ANSWER = struct.Struct("!II")  # a verdict, and the packet's number
 
 _BIND, _COPY_PACKET, _FAIL_OPEN, _GSO = 1, 2, 1, 4
 _NO_ENOBUFS = 5
@@ -102,11 +106,12 @@ class PacketQueue:
         Args:
             came: what `receive` returned.
             decide: is called with a packet's address family, its mark, and where its octets are: a buffer, the
-                offsets of the first and behind the last. It returns the mark that the packet goes on with.
+                offsets of the first and behind the last. It returns the mark that the packet goes on with, or `DROP`.
         """
         receiver = self._receiver
         data, size, answers = receiver.data, receiver.size, self._answers
-        attribute_at, word_at, put_word = _ATTRIBUTE.unpack_from, _WORD.unpack_from, _WORD.pack_into
+        attribute_at, word_at = _ATTRIBUTE.unpack_from, _WORD.unpack_from
+        put_word, put_answer = _WORD.pack_into, _ANSWER.pack_into
         answered = to = 0
         for start in range(0, came * size, size):
             length, message, _, _, _, family, _ = _HEAD.unpack_from(data, start)
@@ -124,8 +129,12 @@ class PacketQueue:
                 elif kind == _ID:
                     (identity,) = word_at(data, at + 4)
                 at += wide + 3 & ~3
-            put_word(answers, to + _TO_VERDICT, identity)
-            put_word(answers, to + _TO_MARK, decide(family, mark, data, payload, last))
+            decided = decide(family, mark, data, payload, last)
+            if decided == DROP:
+                put_answer(answers, to + _TO_VERDICT, _DROPPED, identity)
+            else:
+                put_answer(answers, to + _TO_VERDICT, _ACCEPT, identity)
+                put_word(answers, to + _TO_MARK, decided)
             to += _TO_MARK + 4
             answered += 1
         if answered:

@@ -1,0 +1,236 @@
+"""Who tries too often is kept out: real connections to real servers, as their clients see it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import time
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.kernel.daemon import running
+from tests.kernel.support import eventually, read, run, unique_name
+
+from markway.kernel import bans, netns
+from markway.kernel.netlink import Netlink
+from markway.lab.build import STATE_DIRECTORY, directory
+from markway.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from markway.lab.daemon import Daemon
+
+SERVICE = """
+[service.web]
+listen = ["192.0.2.10:80/tcp", "[2001:db8::10]:80/tcp"]
+backend.a = { address = ["192.168.1.11:80", "[fd00:1::11]:80"] }
+"""
+SSH = """
+[guard.ssh]
+listen = "22/tcp"
+"""
+QUICK = """
+[guard.ssh]
+listen = "22/tcp"
+windows = "2 in 2s"
+ban = { until-quiet = "3s" }
+"""
+CLIENT1, CLIENT2, DIRECTOR = "198.51.100.11", "198.51.100.12", "198.51.100.1"
+CLIENT6, DIRECTOR6 = "2001:db8:c1::11", "2001:db8:c1::1"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """The director has a real sshd; `a` a real nginx."""
+    with Lab.up(read(SERVICE), unique_name()) as made:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd(8) separates privileges
+        key = directory(made.name) / "host_key"
+        made.director.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+        made.director.spawn("/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", str(key), "-o", "PidFile=none")
+        eventually(lambda: attempt(made) == "SSH-2.0")
+        yield made
+
+
+@contextmanager
+def guarded(lab: Lab, text: str) -> Iterator[Daemon]:
+    """The daemon with these guards, from when it counts; no ban is left by a test before."""
+    try:
+        with running(lab, text) as daemon:
+            daemon.wait("guard")
+            yield daemon
+    finally:
+        lab.nft("flush", "ruleset")
+        state(lab).unlink(missing_ok=True)
+
+
+def attempt(lab: Lab, address: str = DIRECTOR, port: int = 22, *, client: int = 0, wait: float = 0.3) -> str:
+    """A connection: what the server says first, `refused`, or nothing at all."""
+    with netns.enter(lab.clients[client].namespace):
+        opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with opened:
+        opened.settimeout(wait)
+        try:
+            opened.connect((address, port))
+            opened.settimeout(20)
+            if port != 22:
+                opened.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return opened.recv(7).decode()
+        except TimeoutError:
+            return "nothing"
+        except ConnectionRefusedError:
+            return "refused"
+
+
+def left(lab: Lab, source: str = CLIENT1, guard: str = "ssh") -> float | None:
+    """For how many seconds the kernel keeps a source out yet."""
+    address = ip_address(source)
+    with netns.enter(lab.director.namespace), Netlink() as netlink:
+        return bans.left(netlink, f"guard/{guard}/{address.version}", address.packed)
+
+
+def test_the_third_attempt_in_20_s_is_refused_and_every_further_one_begins_the_600_s_anew(lab):
+    with guarded(lab, SSH) as daemon:
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+        said = daemon.wait("ban", "guard/ssh")
+        assert said["data"]["source"] == f"{CLIENT1}/32"
+        assert said["data"]["window"] == "2 in 20s"
+        eventually(lambda: (left(lab) or 600) < 599)
+        assert attempt(lab) == "nothing"
+        assert (left(lab) or 0) > 599.3
+        assert attempt(lab, client=1) == "SSH-2.0"
+
+
+def test_who_is_quiet_for_the_time_is_free_again(lab):
+    with guarded(lab, QUICK) as daemon:
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+        eventually(lambda: (left(lab) or 3) < 1.5)
+        assert attempt(lab) == "nothing"
+        assert (left(lab) or 0) > 2.5
+        eventually(lambda: left(lab) is None)
+        assert attempt(lab) == "SSH-2.0"
+        daemon.wait("unban", "guard/ssh")
+
+
+def test_connections_that_were_there_before_the_ban_go_on(lab):
+    with guarded(lab, SSH):
+        with netns.enter(lab.clients[0].namespace):
+            opened = socket.create_connection((DIRECTOR, 22))
+        with opened:
+            assert opened.recv(100).startswith(b"SSH-2.0")
+            assert [attempt(lab) for _ in range(2)] == ["SSH-2.0", "nothing"]
+            opened.sendall(b"SSH-2.0-test\r\n")
+            assert opened.recv(100)
+
+
+def test_allowed_networks_are_never_banned(lab):
+    with guarded(lab, f'{SSH}allow = "{CLIENT1}"\n'):
+        assert {attempt(lab) for _ in range(6)} == {"SSH-2.0"}
+        assert [attempt(lab, client=1) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+
+
+def test_a_source_of_ipv6_is_its_64(lab):
+    with guarded(lab, SSH):
+        assert [attempt(lab, DIRECTOR6) for _ in range(2)] == ["SSH-2.0", "SSH-2.0"]
+        assert attempt(lab, DIRECTOR6, client=1) == "nothing"
+        assert attempt(lab, DIRECTOR6) == "nothing"
+        assert (left(lab, "2001:db8:c1::") or 0) > 590
+
+
+def test_a_service_is_guarded_and_a_reset_tells_so(lab):
+    text = f'{SERVICE}[guard.web]\nlisten = "service:web"\nrefuse = "reset"\nscope = "all"\nban = {{ time = "1m" }}\n'
+    with guarded(lab, text):
+        eventually(lambda: attempt(lab, "192.0.2.10", 80, client=1) == "HTTP/1.")
+        assert [attempt(lab, "192.0.2.10", 80) for _ in range(3)] == ["HTTP/1.", "HTTP/1.", "nothing"]
+        assert attempt(lab, "192.0.2.10", 80, wait=20) == "refused"
+        assert attempt(lab, wait=20) == "refused"
+
+
+def test_a_dead_daemon_leaves_bans_in_force_and_the_kernel_renews_them(lab):
+    with guarded(lab, QUICK) as daemon:
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+        daemon.end(signal.SIGKILL)
+        eventually(lambda: (left(lab) or 3) < 2)
+        assert attempt(lab) == "nothing"
+        assert (left(lab) or 0) > 2.5
+        eventually(lambda: {attempt(lab, client=1) for _ in range(4)} == {"SSH-2.0"})
+        eventually(lambda: left(lab) is None)
+        assert attempt(lab) == "SSH-2.0"
+
+
+def test_bans_come_back_with_the_time_left_when_the_kernel_has_lost_them(lab):
+    with guarded(lab, SSH) as daemon:
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+        eventually(lambda: kept(lab))
+        lab.nft("delete", "table", "inet", "markway")
+        daemon.wait("mended")
+        eventually(lambda: left(lab) is not None)
+        daemon.end()
+        lab.nft("flush", "ruleset")
+        with running(lab, SSH) as again:
+            again.wait("guard")
+            assert 500 < (left(lab) or 0) < 600
+            assert attempt(lab) == "nothing"
+
+
+def kept(lab: Lab) -> list[str]:
+    return [*json.loads(state(lab).read_text()).get("ssh", ())] if state(lab).exists() else []
+
+
+def state(lab: Lab) -> Path:
+    return STATE_DIRECTORY / lab.director.namespace / "bans.json"
+
+
+def test_failures_in_a_log_are_attempts(lab):
+    log = directory(lab.name) / "auth.log"
+    log.write_text("")
+    text = f'{SSH}logs = [{{ format = "sshd", file = "{log}" }}]\n'
+    with guarded(lab, text) as daemon:
+        assert {attempt(lab) for _ in range(4)} == {"SSH-2.0"}
+        with log.open("a") as file:
+            for port in range(3):
+                stamp = time.strftime("%b %d %H:%M:%S")
+                file.write(f"{stamp} h sshd[1]: Failed password for root from {CLIENT1} port {port + 1} ssh2\n")
+        daemon.wait("ban", "guard/ssh")
+        assert attempt(lab) == "nothing"
+
+
+def test_bans_by_hand_with_the_daemon_and_without(lab):
+    with guarded(lab, SSH) as daemon:
+        run(lab, "ban", CLIENT1, "--for", "5m")
+        assert 290 < (left(lab) or 0) <= 300
+        assert daemon.wait("ban", "guard/ssh")["data"]["source"] == f"{CLIENT1}/32"
+        assert attempt(lab) == "nothing"
+        [found] = json.loads(run(lab, "bans", "--json"))
+        assert (found["guard"], found["source"]) == ("ssh", CLIENT1)
+        run(lab, "unban", CLIENT1)
+        assert attempt(lab) == "SSH-2.0"
+        daemon.wait("unban", "guard/ssh")
+        daemon.end()
+        listed = directory(lab.name) / "list"
+        listed.write_text(f"{CLIENT1}  # one\n{CLIENT2}\n{CLIENT2}\n2001:db8:7::/64\n")
+        run(lab, "bans", "import", str(listed))
+        assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, CLIENT2, "2001:db8:7::/64"}
+        assert attempt(lab, client=1) == "nothing"
+        run(lab, "unban", CLIENT2)
+        assert attempt(lab, client=1) == "SSH-2.0"
+        assert {*kept(lab)} == {f"{CLIENT1}/32", "2001:db8:7::/64"}
+        assert "is not banned" in run(lab, "unban", CLIENT2, code=1)
+
+
+def test_bans_of_fail2ban_are_taken_over(lab):
+    file, now = directory(lab.name) / "fail2ban.sqlite3", time.time()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER, bancount INTEGER)")
+        rows = [(CLIENT1, "sshd", now, 300, 1), (CLIENT2, "sshd", now - 400, 300, 1), ("192.0.2.7", "web", now, -1, 1)]
+        database.executemany("INSERT INTO bips VALUES (?, ?, ?, ?, ?)", [*rows, ("2001:db8::7", "sshd", now, 60, 1)])
+    database.close()
+    with guarded(lab, SSH):
+        run(lab, "bans", "import", str(file), "--jail", "sshd")
+        assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, "2001:db8::/64"}
+        assert 290 < (left(lab) or 0) <= 300
