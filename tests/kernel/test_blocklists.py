@@ -97,7 +97,7 @@ class Guarded:
         return set_names(self.item.name, self.layout)
 
     def faults(self, samples: int = 64) -> list[str]:
-        found = elements(self.content.spans, self.layout)
+        found = {place: len(firsts) for place, firsts in elements(self.content.spans, self.layout).items()}
         return prefix_sets.faults(
             self.netlink, self.names, self.content, found, chance=random.Random(1), samples=samples
         )

@@ -19,6 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markway.apply.layouts import layouts_of, record_of
 from markway.apply.log import Entry, compacted
 from markway.balance.state import BackendState, Hold
 from markway.config.load import Source
@@ -27,6 +28,7 @@ from markway.marks import Block, Registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from markway.compiler.blocklists import Layouts
     from markway.program.model import Program
 
 _SPARE = 1 << 20
@@ -219,6 +221,18 @@ class Store:
             (self.folder / "confirm.json").unlink(missing_ok=True)
         else:
             self._write("confirm.json", json.dumps(asdict(pending)))
+
+    def layouts(self) -> dict[str, Layouts]:
+        """The sets of each list."""
+        record = self._read("layouts.json")
+        try:
+            return layouts_of(record or {})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._broken("layouts.json", error) from error
+
+    def keep_layouts(self, layouts: Mapping[str, Layouts]) -> None:
+        """Remember the same."""
+        self._write("layouts.json", json.dumps(record_of(layouts)))
 
     def verified(self) -> dict[str, Any]:
         """What the kernel looked like after the last apply: `program`, `generation`, `digest`, `plumbing`."""

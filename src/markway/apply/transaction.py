@@ -193,7 +193,7 @@ def compiled_for(
     weights, abilities = all_weights(config.services, states), abilities_for(config)
     before = before or Compiled(Config(), Registry(), Program())
     try:
-        return compile_config(config, store.registry(), before, weights, abilities)
+        return compile_config(config, store.registry(), before, weights, abilities, layouts=store.layouts())
     except CompileError as error:
         raise ConfigError([problem_at(sources, error.origin, error.message, error.hint or None)]) from error
 

@@ -37,10 +37,26 @@ def _root(
 def main() -> None:
     """Run the command line."""
     gc.disable()  # a command is short, and ten thousand services are a million objects to walk
-    from markway.cli import apply, bans, check, doctor, drain, events, guard, lab, plan, run, schema, status, top
+    from markway.cli import (
+        apply,
+        bans,
+        blocklist,
+        check,
+        doctor,
+        drain,
+        events,
+        guard,
+        lab,
+        plan,
+        run,
+        schema,
+        status,
+        top,
+    )
 
     for module in (check, plan, apply, run, status, top, events, drain, bans, doctor, schema):
         module.register(app)
+    app.add_typer(blocklist.app, name="blocklist")
     app.add_typer(guard.app, name="guard")
     app.add_typer(lab.app, name="lab")
     app()

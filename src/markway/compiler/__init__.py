@@ -10,6 +10,7 @@ from markway.compiler.abilities import Abilities, CompileError
 from markway.compiler.asking import Asking
 from markway.compiler.balance import service_fragment
 from markway.compiler.base import bare_fragment, base_fragment
+from markway.compiler.blocklists import blocklists_of
 from markway.compiler.firewall import firewall_of
 from markway.compiler.guarding import guard_of
 from markway.compiler.pools import mark_names, pools
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from markway.balance.state import Weights
+    from markway.compiler.blocklists import Layouts
     from markway.compiler.shaping import Basis
     from markway.config.model import Service
     from markway.marks import Field
@@ -41,6 +43,8 @@ class Compiled:
     abilities: Abilities = field(default_factory=Abilities)
     basis: Basis | None = None
     """What shaping was compiled from; None if the file says nothing of it."""
+    layouts: Mapping[str, Layouts] = field(default_factory=dict)
+    """The sets of each list."""
 
     @cached_property
     def services(self) -> Mapping[str, Service]:
@@ -63,6 +67,8 @@ def compile_config(
     before: Compiled = _NOTHING,
     weights: Weights = _AS_CONFIGURED,
     abilities: Abilities | None = None,
+    *,
+    layouts: Mapping[str, Layouts] | None = None,
 ) -> Compiled:
     """Compile a configuration.
 
@@ -72,12 +78,14 @@ def compile_config(
         before: an earlier result; services unchanged since then are not compiled again.
         weights: of the services whose backends are not worth what the file says.
         abilities: what this kernel can do; as before, if it is not given.
+        layouts: the sets of each list; as before, if they are not given.
 
     Raises:
         markway.marks.MarksError: the mask is too small for the file.
         CompileError: the file asks for what cannot be had together, or from this kernel.
     """
     abilities = abilities or before.abilities
+    layouts = before.layouts if layouts is None else layouts
     known = before.services
     reweighed = {
         name for name in weights.keys() | before.weights.keys() if weights.get(name) != before.weights.get(name)
@@ -102,6 +110,7 @@ def compile_config(
     held = before.program.fragments
     fragments = {owner: held[owner] for owner in held if owner in services or not owner} | fresh | shaped
     fragments |= firewall_of(config, marks, abilities) | guard_of(config, abilities.asking)
+    fragments |= blocklists_of(config, layouts)
     base = fragments.get("")
     needs = base.needs if base and same_names and _same_needs(fresh, before.program) else _needs(fragments)
     same = (marks, needs, _room(registry), abilities.asking) == (
@@ -114,7 +123,7 @@ def compile_config(
         fragments[""] = bare_fragment(marks)
     elif not same or base is None or not base.chains:
         fragments[""] = base_fragment(marks, needs, registry.next_offset, abilities.asking)
-    return Compiled(config, registry, Program(fragments), weights, abilities, basis)
+    return Compiled(config, registry, Program(fragments), weights, abilities, basis, layouts)
 
 
 def reweigh(before: Compiled, changed: Mapping[str, Mapping[str, int] | None]) -> Compiled:

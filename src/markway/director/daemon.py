@@ -14,6 +14,7 @@ from markway.apply.transaction import ApplyError
 from markway.balance.state import Hold
 from markway.config.model import Config, Schedule
 from markway.config.problems import ConfigError
+from markway.director.blocklists import Lists, NotNowError
 from markway.director.enforcer import Enforcer, ForeignError
 from markway.director.events import Event, Events
 from markway.director.farm import Farm
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from markway.apply.store import Store
+    from markway.compiler.blocklists import Layouts
     from markway.config.load import Loaded
     from markway.config.model import Protocol
     from markway.director.events import Noted
@@ -75,6 +77,7 @@ class Director:
         self.queue = QueueWorker()
         self._telling = Telling(self.queue)
         self.guarding = Guarding(store.folder / FILE, self._note)
+        self.lists = Lists(store.folder / "blocklists", store.layouts, self._relist, self._note)
         self._orphans = Orphans()
         self._adopted: Mapping[int, str] = {}
         self._wake = asyncio.Event()
@@ -110,7 +113,7 @@ class Director:
         await self.queue.start()
         self._signs.begin(self._enforcer.compiled.marks.mask, self.life, self._passed, self._note)
         self._changed()
-        for loop in (self._write_when_dirty, self._guard, self._watch_drains):
+        for loop in (self._write_when_dirty, self._guard, self._watch_drains, self.lists.keep):
             self.life.keep_up(loop())
 
     async def _compare(self, config: Config, at_start: Callable[[], Loaded]) -> None:
@@ -152,6 +155,7 @@ class Director:
         if begun:
             self._note(Event("stop", "stopped; what is in force stays"))
         self._signs.close()
+        self.lists.close()
         self._thread.shutdown()
         self._enforcer.close()
 
@@ -272,6 +276,7 @@ class Director:
         self._telling.follow(config, self._enforcer.compiled)
         self.watch.follow(config)
         self.guarding.follow(config)
+        self.lists.follow(config.blocklisting)
 
     # What goes on all the time.
 
@@ -328,6 +333,16 @@ class Director:
         self._telling.tell(dirty, self._enforcer.compiled, self.farm)
         return True
 
+    async def _relist(self, layouts: Mapping[str, Layouts]) -> None:
+        try:
+            async with self._writing:
+                written = await self.in_kernel(self._enforcer.relist, layouts)
+        except KERNEL_ERRORS as error:
+            raise NotNowError(str(error)) from error
+        if written.foreign:
+            self.life.keep_up(self._try_to_adopt())
+            raise NotNowError("another command has applied a configuration")
+
     async def _try_to_adopt(self) -> None:
         try:
             await self.adopt()
@@ -349,6 +364,7 @@ class Director:
             else:
                 if why:
                     self._note(Event("mended", f"{why}: written again"))
+                    self.lists.doubt()
 
     async def _watch_drains(self) -> None:
         while True:

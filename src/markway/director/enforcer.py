@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from markway.apply.store import Store
     from markway.apply.transaction import Present
     from markway.balance.state import BackendState
+    from markway.compiler.blocklists import Layouts
     from markway.config.load import Loaded
     from markway.config.model import Protocol
     from markway.program.diff import Changes
@@ -159,6 +160,27 @@ class Enforcer:
             if self._now is None or not self.current():
                 return Written(changed=False, foreign=True)
             changes = self._put(reweigh(self.compiled, weights), self._now.config, "weights")
+            return Written(bool(changes), foreign=False)
+
+    def relist(self, layouts: Mapping[str, Layouts]) -> Written:
+        """Bring other sets of lists into force; if somebody else has changed the program meanwhile, as `reweigh`.
+
+        Raises:
+            ApplyError: the kernel refused; the lists have the sets that they had.
+        """
+        with self._store.locked(_PATIENCE):
+            if self._now is None or not self.current():
+                return Written(changed=False, foreign=True)
+            config, before = self.compiled.config, self._store.layouts()
+            names = {item.name for item in config.blocklisting.lists}
+            self._store.keep_layouts({name: both for name, both in layouts.items() if name in names})
+            old = self.compiled
+            compiled = compile_config(config, old.registry, old, old.weights, layouts=layouts)
+            try:
+                changes = self._put(compiled, self._now.config, "lists")
+            except BaseException:
+                self._store.keep_layouts(before)
+                raise
             return Written(bool(changes), foreign=False)
 
     def amend(self, change: Callable[[Config, dict[str, BackendState]], Mapping[str, BackendState]]) -> bool:

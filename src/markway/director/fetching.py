@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from markway.config.blocklisting import Blocklist
 
-LOOK = 2.0
+LOOK = 1.0
 """Seconds between two looks at a file."""
 
 _RETRY = 60.0
@@ -41,6 +41,11 @@ class Note:
     changed: float = 0.0
     failure: str = ""
     """Why the last attempt came to nothing."""
+    entries: int = 0
+    hosts: int = 0
+    faulty: int = 0
+    fault: str = ""
+    """Of the lines that were left out, the first."""
 
 
 class Shelf:
@@ -51,9 +56,16 @@ class Shelf:
 
     def read(self, name: str) -> tuple[bytes, Note] | None:
         """A list's text and note; None if there is none that can be read."""
+        note = self.note(name)
         try:
-            note = Note(**json.loads(self._note(name).read_bytes()))
-            return (self.folder / name).read_bytes(), note
+            return ((self.folder / name).read_bytes(), note) if note else None
+        except OSError:
+            return None
+
+    def note(self, name: str) -> Note | None:
+        """A list's note; None if there is none that can be read."""
+        try:
+            return Note(**json.loads(self._note(name).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -134,7 +146,7 @@ class Source:
             else:
                 text = unpacked(found.data, self.item.largest)
                 listed = vetted(text, self.item, self.listed)
-                self.note = replace(self.note, etag=found.etag, modified=found.modified, changed=now)
+                self.note = _noted(self.note, found, listed, now)
                 failure = self._read_failure = ""
         except FetchError as error:
             failure = self._read_failure = str(error)
@@ -147,7 +159,7 @@ class Source:
 
     def _keep(self, before: Note, text: bytes | None) -> None:
         if text is None and self.item.file and self.note.failure == before.failure:
-            return  # a look at a file every two seconds is nothing to write down
+            return  # a look at a file every second is nothing to write down
         try:
             self._shelf.write(self.item.name, self.note, text)
         except OSError as error:
@@ -169,6 +181,19 @@ class Source:
     def _fetched(self) -> Download | None:
         known = self.note if self.listed else Note()
         return download(self.item, known.etag, known.modified)
+
+
+def _noted(note: Note, found: Download, listed: Listed, now: float) -> Note:
+    return replace(
+        note,
+        etag=found.etag,
+        modified=found.modified,
+        changed=now,
+        entries=listed.entries,
+        hosts=listed.hosts,
+        faulty=listed.faulty,
+        fault=str(listed.faults[0]) if listed.faults else "",
+    )
 
 
 def unpacked(data: bytes, largest: int) -> bytes:

@@ -12,7 +12,8 @@ import sys
 from array import array
 from typing import TYPE_CHECKING
 
-from markway.guard.prefixes import BITS, ends, holds
+from markway.guard.layouts import Place
+from markway.guard.prefixes import BITS, ends, holds, split
 from markway.kernel.netlink import CREATE, Message, NetlinkError, attributes, nested, text
 from markway.kernel.table import INET, NAME
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from random import Random
 
-    from markway.guard.layouts import Difference, Elements, Place
+    from markway.guard.layouts import Difference, Elements
     from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
 
@@ -110,7 +111,7 @@ def faults(
     netlink: Netlink,
     names: Mapping[Place, str],
     content: AddressSet,
-    elements: Elements,
+    sizes: Mapping[Place, int],
     *,
     chance: Random,
     samples: int = 64,
@@ -120,24 +121,28 @@ def faults(
     Args:
         netlink: a socket in the namespace.
         names: of the sets.
-        content: what they are to hold,
-        elements: and the same as their elements.
+        content: what they are to hold.
+        sizes: how many elements of each that is.
         chance: chooses the samples.
-        samples: how many elements are looked for, and how many addresses just outside the content are not to be found.
+        samples: how many spans of each family are looked for, and how many addresses just outside are not to be found.
 
     Returns:
         What is wrong, for people; empty if nothing.
     """
+    if gone := absent(netlink, names.values()):
+        return [f"{name} is gone" for name in gone]
     found = [
-        f"{names[place]} holds {held} elements instead of {len(elements.get(place, ()))}"
-        for place in names
-        if (held := count(netlink, names[place])) is not None and held != len(elements.get(place, ()))
+        f"{name} holds {held} elements instead of {sizes.get(place, 0)}"
+        for place, name in names.items()
+        if (held := count(netlink, name)) is not None and held != sizes.get(place, 0)
     ]
-    everything = [(place, firsts) for place, firsts in elements.items() if firsts]
-    for place, firsts in chance.choices(everything, [len(f) for _, f in everything], k=samples) if everything else ():
-        first = chance.choice(firsts)
-        if not present(netlink, names[place], place.version, first):
-            found.append(f"{names[place]} lacks {first:#x}")
+    for version, spans in content.spans.items():
+        lengths = [place.length for place in names if place.version == version]
+        chosen = chance.choices(spans, k=samples) if spans else []
+        for length, firsts in split(chosen, BITS[version], lengths).items():
+            name = names[Place(version, length)]
+            some = chance.sample(firsts, min(len(firsts), samples))
+            found += [f"{name} lacks {one:#x}" for one in some if not present(netlink, name, version, one)]
     for version, address in _beside(content, chance, samples):
         for place, name in names.items():
             host = BITS[version] - place.length
@@ -180,3 +185,22 @@ def count(netlink: Netlink, name: str) -> int | None:
     """
     told = attributes(netlink.get(_GET_SET, INET, text(1, NAME) + text(2, name))).get(_COUNT)
     return None if told is None else int.from_bytes(told)
+
+
+def absent(netlink: Netlink, names: Iterable[str]) -> list[str]:
+    """Those of the sets that are not there.
+
+    Raises:
+        NetlinkError: the kernel does not tell.
+    """
+    return [name for name in names if not _is_there(netlink, name)]
+
+
+def _is_there(netlink: Netlink, name: str) -> bool:
+    try:
+        count(netlink, name)
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return True
