@@ -179,7 +179,7 @@ class Guarding:
             self._note(Event("warning", f"{said['missed']:,} more bans and ends of bans"))
         for name, problem in said["problems"].items():
             if self._problems.get(name) != problem:
-                self._note(Event("warning", f"guard {name} cannot ban: {problem}"))
+                self._note(Event("warning", f"guard {name}: {problem}"))
         self._problems = said["problems"]
 
 

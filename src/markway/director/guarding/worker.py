@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from markway.director.guarding.room import News
 
 BEAT = 0.1
-"""Seconds between signs of life."""
+"""Seconds between two looks at what the daemon says."""
+
+_REPORT = 0.5
 
 _LOOK = 1.0
 """Seconds between two looks at whom the kernel has banned, at least; and `_SHARE` times what one takes."""
@@ -139,8 +141,11 @@ class Worker:
         self._number = number
         self._counting = Counting(file)
         self._queue: PacketQueue | None = None
-        self._beaten = self._looked = self._wrote = 0.0
+        self._beaten = self._looked = self._wrote = self._reported = 0.0
         self._pause = _LOOK
+        self._begun = False
+        self._deaf = ""
+        """Why no connection can be seen; empty if they can, or nobody wants to."""
 
     def run(self) -> None:
         """Answer until the daemon is gone."""
@@ -159,31 +164,45 @@ class Worker:
         messages = self._daemon.messages()
         for message in messages or ():
             self._take(message)
-        if self._queue and now > self._looked + self._pause:
+        if self._begun and now > self._looked + self._pause:
             self._counting.look()
             self._looked = time.monotonic()
             self._pause = max(_LOOK, _SHARE * (self._looked - now))
             if now > self._wrote + _WRITE or messages is None:
                 self._wrote = now
                 self._counting.write()
-        self._report()
+        if now > self._reported + _REPORT:
+            self._reported = now
+            self._report()
         return messages is not None
 
     def _take(self, message: dict[str, Any]) -> None:
         if "guards" in message:
             self._counting.follow(message["guards"])
             self._looked = 0.0
-            self._queue = self._queue or PacketQueue(self._number)
+            self._open()
+            self._begun = True
         for name, address, times, at in message.get("failures", ()):
             self._counting.failed(name, address, times, at)
 
+    def _open(self) -> None:
+        """Take the queue, if a guard wants to see connections. A kernel without leaves logs to count."""
+        wanted = any(room.guard.listeners for room in self._counting.rooms.values())
+        if wanted and self._queue is None:
+            try:
+                self._queue, self._deaf = PacketQueue(self._number), ""
+            except OSError as error:
+                self._deaf = f"connections are not counted: {error.strerror or error}"
+
     def _report(self) -> None:
         counting = self._counting
-        report = {
+        report: dict[str, Any] = {
             "counted": counting.counted, "refused": counting.refused, "unread": counting.unread,
-            "missed": counting.missed, "news": counting.news, "ready": self._queue is not None,
+            "missed": counting.missed, "news": counting.news, "ready": self._begun,
             "problems": {name: room.problem for name, room in counting.rooms.items() if room.problem},
         }  # fmt: skip
+        if self._deaf:
+            report["problems"] = dict.fromkeys(counting.rooms, self._deaf) | report["problems"]
         if self._daemon.tell(report):
             counting.news, counting.counted, counting.refused, counting.unread, counting.missed = [], 0, 0, 0, 0
 
