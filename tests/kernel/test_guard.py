@@ -193,9 +193,9 @@ def state(lab: Lab) -> Path:
 
 def test_failures_in_a_log_are_attempts(lab):
     log = directory(lab.name) / "auth.log"
-    log.write_text("")
     text = f'{SSH}logs = [{{ format = "sshd", file = "{log}" }}]\n'
     with guarded(lab, text) as daemon:
+        assert "auth.log cannot be read" in daemon.wait("warning")["text"]
         assert {attempt(lab) for _ in range(4)} == {"SSH-2.0"}
         with log.open("a") as file:
             for port in range(3):

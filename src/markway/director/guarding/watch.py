@@ -31,6 +31,9 @@ SILENCE = 5.0
 
 _STARTING = 20.0
 _PAUSE = 0.5
+_LOOK = 2.0
+"""Seconds between two looks at whether logs can be read."""
+
 _LINE = 1 << 24
 _log = logging.getLogger("markway.guard")
 
@@ -109,10 +112,18 @@ class Guarding:
             if found:
                 self._tell({"failures": [[name, one.address.hex(), one.times, one.time] for one in found]})
 
-        if source.journal:
-            await JournalFollower(source.journal).follow(tell)
-        else:
-            await follow_file(FileFollower(source.file), tell)
+        follower = JournalFollower(source.journal) if source.journal else FileFollower(source.file)
+        following = follower.follow(tell) if isinstance(follower, JournalFollower) else follow_file(follower, tell)
+        await asyncio.gather(following, self._complain(name, follower))
+
+    async def _complain(self, name: str, follower: FileFollower | JournalFollower) -> None:
+        """Say so when a log cannot be read, and when it can again."""
+        said = ""
+        while True:
+            if follower.problem != said:
+                said = follower.problem
+                self._note(Event("warning", f"guard {name}: {said or 'its log is read again'}"))
+            await asyncio.sleep(_LOOK)
 
     async def _supervise(self) -> None:
         while True:
