@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.kernel.faults import as_held, fault
-from markway.kernel.held import ARRIVAL, ROOT, Ground, Held, Identity, identity, spelled
+from markway.kernel.held import ROOT, Ground, Held, Identity, identity, spelled
 from markway.program.plumbing import (
+    ARRIVING,
     REDIRECT,
     Class,
     Filter,
@@ -198,7 +199,7 @@ def _strays(ground: Ground, seen: set[Identity]) -> Iterator[Part]:
             family, preference, mark, mask, table = (int(number) for number in place[1:])
             yield PolicyRule(family, preference, mark, mask, table)
         elif place[0] == "filter" and place[3] == REDIRECT:
-            yield Filter(thing.device, spelled(ARRIVAL), REDIRECT, "all", "u32", "", "::1")
+            yield Filter(thing.device, ARRIVING, REDIRECT, "all", "u32", "", "::1")
 
 
 def named(part: Part) -> str:
