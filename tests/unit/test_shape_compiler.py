@@ -236,6 +236,15 @@ def test_options_of_another_kind_are_left_out():
     assert {part.options for part in parts(made, Qdisc)[1:]} == {""}
 
 
+@pytest.mark.parametrize(("ceil", "packets"), [("100kbit", 16), ("1024kbit", 42), ("1gbit", 1000)])
+def test_a_plain_queue_that_stands_in_holds_half_a_second(ceil, packets):
+    bulk = f'[shape.wan.class.bulk]\nrate = "8kbit"\nceil = "{ceil}"\n'
+    made = fragment(wan(more=bulk), lacking("fq_codel", "sfq"))
+    assert f"limit {packets}" in {part.options for part in parts(made, Qdisc)}
+    asked = fragment(wan('leaf = "pfifo"'))
+    assert {part.options for part in parts(asked, Qdisc)[1:]} == {""}
+
+
 @pytest.mark.parametrize("kind", ["tbf", "cake"])
 def test_a_root_that_holds_a_rate_falls_back_to_one_class(kind):
     text = f'[shape.wan]\ndevice = "eth0"\nrate = "1mbit"\ndiscipline = "{kind}"\n'
