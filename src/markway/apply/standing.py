@@ -100,15 +100,11 @@ def _shared(part: Part, ground: Ground, made: Collection[str]) -> bool:
 
 
 def waiting(program: Program, devices: Collection[str]) -> list[str]:
-    """The shapes whose device is not there."""
-    shapes = {owner: fragment.shape for owner, fragment in program.fragments.items() if fragment.shape}
+    """The shapes that wait for a device: it is not there."""
     return sorted(
-        shape.name
-        for owner, shape in shapes.items()
-        if any(
-            (name := _needed(part, program.fragments[owner])) and name not in devices
-            for part in program.fragments[owner].plumbing
-        )
+        fragment.shape.name
+        for fragment in program.fragments.values()
+        if fragment.shape and any(_needed(part, fragment) not in {"", *devices} for part in fragment.plumbing)
     )
 
 
