@@ -246,7 +246,8 @@ def test_the_daemon_mends_a_tree_and_shapes_a_device_that_comes_back(lab: Lab):
 def test_the_daemon_says_once_that_somebody_else_took_a_device(lab: Lab):
     space = lab.director.namespace
     with running(lab, TREE) as daemon:
-        netns.tc(space, ["qdisc del dev wan root", "qdisc add dev wan root handle 5: tbf rate 1mbit burst 5k limit 50k"])
+        theirs = "qdisc add dev wan root handle 5: tbf rate 1mbit burst 5k limit 50k"
+        netns.tc(space, ["qdisc del dev wan root", theirs])
         assert "tbf 5:" in daemon.wait("error")["text"]
         netns.tc(space, ["qdisc del dev wan root"])
         daemon.wait("mended")
