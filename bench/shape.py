@@ -36,6 +36,8 @@ from markway.lab.round_trips import percentile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from markway.compiler import Compiled
+
 VIEWS = ("growth", "change", "packets", "latency")
 CLASSES = 1_000
 MATCHES = (1, 100, 1_000)
@@ -73,6 +75,7 @@ class Running:
         self._store = Store(folder)
         self._netlink = netlink
         self._now = present(self._store, netlink)
+        self._compiled: Compiled | None = None
 
     def apply(self, text: str) -> float:
         """Bring a file into force; the seconds from the checked file on."""
@@ -80,7 +83,7 @@ class Running:
         config = load([source]).config
         begun = time.perf_counter()
         with self._store.locked(10, print):
-            compiled = compiled_for(self._store, config, {})
+            self._compiled = compiled = compiled_for(self._store, config, {}, [source], self._compiled)
             self._store.keep_registry(compiled.registry)
             digest = self._store.keep_config([source])
             self._now = put(self._store, self._netlink, self._now, compiled.program, config=digest, why="bench").now
@@ -127,6 +130,7 @@ def cost(rounds: int, folder: Path) -> Iterator[list[str]]:
         for number, (name, text) in enumerate(cases.items()):
             directors[name] = director = stack.enter_context(isolated_director(f"shape{number}"))
             if text:
+                director.run("tc", "qdisc", "del", "dev", "servers", "root")
                 with director.inside(), Netlink() as netlink:
                     Running(folder / f"cost-{number}", netlink).apply(text)
         pin(max(os.sched_getaffinity(0)))
