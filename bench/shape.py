@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -95,17 +96,24 @@ class Running:
 def growth(rounds: int, folder: Path) -> Iterator[list[str]]:
     """From the text to the kernel, by the command."""
     for kind in KINDS:
-        taken = []
+        taken, worked = [], []
         for turn in range(rounds):
             with namespace("shape") as director:
                 director.run("ip", "link", "add", "wan", "up", "type", "ifb")
                 file = folder / "markway.toml"
                 file.write_text(tree(kind, CLASSES, device="wan"), encoding="utf-8")
                 state = f"MARKWAY_STATE_DIR={folder / f'growth-{kind}-{turn}'}"
-                begun = time.perf_counter()
+                begun, before = time.perf_counter(), _worked()
                 director.run("env", state, sys.executable, "-m", "markway", "apply", str(file))
                 taken.append(time.perf_counter() - begun)
-        yield [f"{CLASSES:,} classes, {kind}", f"{median(taken):.2f} s", "< 1 s"]
+                worked.append(_worked() - before)
+        yield [f"{CLASSES:,} classes, {kind}", f"{median(taken):.2f} s", f"{median(worked):.2f} s", "< 1 s"]
+
+
+def _worked() -> float:
+    """Seconds of CPU of all processes that were waited for."""
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def change(rounds: int, folder: Path) -> Iterator[list[str]]:
@@ -118,7 +126,7 @@ def change(rounds: int, folder: Path) -> Iterator[list[str]]:
             texts.append(texts[0].replace('"50mbit"', '"60mbit"', 1))
             running.apply(texts[0])
             taken = [running.apply(texts[1 - turn % 2]) for turn in range(4 * rounds)]
-        yield [f"one rate of {classes:,}", f"{1e3 * median(taken):.1f} ms", "< 20 ms"]
+        yield [f"one rate of {classes:,}", f"{1e3 * median(taken):.1f} ms", f"{1e3 * min(taken):.1f} ms", "< 20 ms"]
 
 
 def cost(rounds: int, folder: Path) -> Iterator[list[str]]:
@@ -184,8 +192,8 @@ def latency(rounds: int, folder: Path) -> Iterator[list[str]]:
 
 
 HEADS = {
-    "growth": (growth, ("applied by the command", "median", "aim")),
-    "change": (change, ("changed", "median", "aim")),
+    "growth": (growth, ("applied by the command", "median", "CPU", "aim")),
+    "change": (change, ("changed", "median", "least", "aim")),
     "packets": (cost, ("classified by", "a packet", "of none")),
     "latency": (latency, ("shared by", "DNS p95", "ssh p95", "aim: 10 times lower")),
 }
