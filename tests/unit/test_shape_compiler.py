@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from markway.compiler import Abilities, CompileError, compile_config, reweigh
+from markway.compiler import Abilities, Compiled, CompileError, compile_config, reweigh
 from markway.compiler.abilities import DISCIPLINES, FILTERS
 from markway.compiler.disciplines import FRAME, HANDLES, burst, quantum
 from markway.compiler.shape import ifb_name
@@ -44,7 +44,7 @@ def wan(lines: str = "", web: str = "", more: str = "") -> str:
     return WAN.format(lines=lines, web=web, more=more)
 
 
-def compiled(text: str, abilities: Abilities | None = None, before=None):
+def compiled(text: str, abilities: Abilities | None = None, before: Compiled | None = None) -> Compiled:
     config = load_text(text, "x.toml").config
     if before:
         return compile_config(config, before.registry, before, abilities=abilities)
