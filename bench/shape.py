@@ -15,6 +15,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -36,10 +37,14 @@ from markway.lab.round_trips import percentile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from markway.compiler import Compiled
+
 VIEWS = ("growth", "change", "packets", "latency")
 CLASSES = 1_000
 MATCHES = (1, 100, 1_000)
 FLOWS = 4_096
+FREE = "40gbit"
+"""What a class gets that shall hold nothing back."""
 TARGET, PORT = "10.128.0.1", 30_000
 SERVICE = '[service.web]\nlisten = "192.0.2.10:80/tcp"\nbackend.a = { address = "192.168.1.11:8080" }\n'
 ROOT = """[shape.wan]
@@ -73,6 +78,7 @@ class Running:
         self._store = Store(folder)
         self._netlink = netlink
         self._now = present(self._store, netlink)
+        self._compiled: Compiled | None = None
 
     def apply(self, text: str) -> float:
         """Bring a file into force; the seconds from the checked file on."""
@@ -80,7 +86,7 @@ class Running:
         config = load([source]).config
         begun = time.perf_counter()
         with self._store.locked(10, print):
-            compiled = compiled_for(self._store, config, {})
+            self._compiled = compiled = compiled_for(self._store, config, {}, [source], self._compiled)
             self._store.keep_registry(compiled.registry)
             digest = self._store.keep_config([source])
             self._now = put(self._store, self._netlink, self._now, compiled.program, config=digest, why="bench").now
@@ -90,17 +96,24 @@ class Running:
 def growth(rounds: int, folder: Path) -> Iterator[list[str]]:
     """From the text to the kernel, by the command."""
     for kind in KINDS:
-        taken = []
+        taken, worked = [], []
         for turn in range(rounds):
             with namespace("shape") as director:
                 director.run("ip", "link", "add", "wan", "up", "type", "ifb")
                 file = folder / "markway.toml"
                 file.write_text(tree(kind, CLASSES, device="wan"), encoding="utf-8")
                 state = f"MARKWAY_STATE_DIR={folder / f'growth-{kind}-{turn}'}"
-                begun = time.perf_counter()
+                begun, before = time.perf_counter(), _worked()
                 director.run("env", state, sys.executable, "-m", "markway", "apply", str(file))
                 taken.append(time.perf_counter() - begun)
-        yield [f"{CLASSES:,} classes, {kind}", f"{median(taken):.2f} s", "< 1 s"]
+                worked.append(_worked() - before)
+        yield [f"{CLASSES:,} classes, {kind}", f"{median(taken):.2f} s", f"{median(worked):.2f} s", "< 1 s"]
+
+
+def _worked() -> float:
+    """Seconds of CPU of all processes that were waited for."""
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def change(rounds: int, folder: Path) -> Iterator[list[str]]:
@@ -113,13 +126,18 @@ def change(rounds: int, folder: Path) -> Iterator[list[str]]:
             texts.append(texts[0].replace('"50mbit"', '"60mbit"', 1))
             running.apply(texts[0])
             taken = [running.apply(texts[1 - turn % 2]) for turn in range(4 * rounds)]
-        yield [f"one rate of {classes:,}", f"{1e3 * median(taken):.1f} ms", "< 20 ms"]
+        yield [f"one rate of {classes:,}", f"{1e3 * median(taken):.1f} ms", f"{1e3 * min(taken):.1f} ms", "< 20 ms"]
 
 
 def cost(rounds: int, folder: Path) -> Iterator[list[str]]:
     """The director's CPU for one packet, beside routing alone."""
-    cases = {"routing": ""} | {f"{kind}, {count:,}": tree(kind, count, device="servers", first=PORT - count + 1)
-                               for kind in KINDS for count in MATCHES}  # fmt: skip
+    nothing = "a shape without a match"
+    cases = {"routing alone": "", nothing: ROOT.format("servers").replace("1mbit", FREE)}
+    for kind in KINDS:
+        for count in MATCHES:
+            text = tree(kind, count, device="servers", first=PORT - count + 1)
+            last = f'class.c{PORT}]\nrate = "'
+            cases[f"{kind}, {count:,}"] = text.replace(f"{last}50mbit", f"{last}{FREE}")
     with ExitStack() as stack:
         generator = Generator()
         stack.callback(generator.close)
@@ -127,6 +145,7 @@ def cost(rounds: int, folder: Path) -> Iterator[list[str]]:
         for number, (name, text) in enumerate(cases.items()):
             directors[name] = director = stack.enter_context(isolated_director(f"shape{number}"))
             if text:
+                director.run("tc", "qdisc", "del", "dev", "servers", "root")
                 with director.inside(), Netlink() as netlink:
                     Running(folder / f"cost-{number}", netlink).apply(text)
         pin(max(os.sched_getaffinity(0)))
@@ -142,9 +161,8 @@ def cost(rounds: int, folder: Path) -> Iterator[list[str]]:
                         generator.rewind()
                         both.append(generator.send(FLOWS, device, **verdict) / FLOWS)
                     found[name].append(both[0] - both[1])
-    alone = typical(found["routing"])
     for name, taken in found.items():
-        yield [name, f"{1e6 * typical(taken):.2f} µs", f"{typical(taken) / alone:.2f}"]
+        yield [name, f"{1e6 * typical(taken):.2f} µs", f"{typical(taken) / typical(found[nothing]):.2f}"]
 
 
 SHARED = {
@@ -174,9 +192,9 @@ def latency(rounds: int, folder: Path) -> Iterator[list[str]]:
 
 
 HEADS = {
-    "growth": (growth, ("applied by the command", "median", "aim")),
-    "change": (change, ("changed", "median", "aim")),
-    "packets": (cost, ("classified by", "a packet", "of routing")),
+    "growth": (growth, ("applied by the command", "median", "CPU", "aim")),
+    "change": (change, ("changed", "median", "least", "aim")),
+    "packets": (cost, ("classified by", "a packet", "of none")),
     "latency": (latency, ("shared by", "DNS p95", "ssh p95", "aim: 10 times lower")),
 }
 

@@ -43,11 +43,11 @@ def exactly(wanted: float) -> object:
     return pytest.approx(wanted * GOODPUT, rel=EXACT)
 
 
-def together(paths: Sequence[Path], wanted: Sequence[int], seconds: float = 2.0) -> list[float]:
+def together(paths: Sequence[Path], wanted: Sequence[int], seconds: float = 1.5) -> list[float]:
     """What arrives of transfers that go on at once."""
     with ExitStack() as stack:
         pairs = zip(paths, wanted, strict=True)
-        running = [stack.enter_context(Transfer(each, buffer=max(32_768, rate // 32))) for each, rate in pairs]
+        running = [stack.enter_context(Transfer(each, buffer=max(8_192, rate // 32))) for each, rate in pairs]
         return rates(running, seconds, settle=1.0)
 
 
@@ -63,11 +63,13 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 def test_four_rates_at_once(lab: Lab, way: str):
     apply(lab, four_classes(way))
-    lab.nft("-f", "-", text=MARKING)
+    if way == "fw":
+        lab.nft("-f", "-", text=MARKING)
     try:
         found = together([each.path(lab) for each in CLASSES], [each.rate for each in CLASSES])
     finally:
-        lab.nft("delete", "table", "ip", "others")
+        if way == "fw":
+            lab.nft("delete", "table", "ip", "others")
     shown = lab.director.run("tc", "filter", "show", "dev", "eth0").stdout
     assert (f" {way} " in shown) == (way in {"u32", "fw", "route"})
     assert found == [exactly(each.rate) for each in CLASSES]
@@ -91,13 +93,13 @@ def test_no_leaf_changes_a_rate(lab: Lab):
 def test_borrowing_and_giving_back(lab: Lab):
     apply(lab, BORROWING)
     with Transfer(path(lab, 5001), buffer=100_000) as small:
-        assert rates([small], 3) == [exactly(20e6)]
+        assert rates([small], 1) == [exactly(20e6)]
         with Transfer(path(lab, 5002), buffer=100_000) as large:
             # What `rest` leaves, 100 kbit/s, they share.
-            assert rates([small, large], 5) == [exactly(4.05e6), exactly(15.95e6)]
-        assert rates([small], 3) == [exactly(20e6)]
+            assert rates([small, large], 2) == [exactly(4.05e6), exactly(15.95e6)]
+        assert rates([small], 1) == [exactly(20e6)]
     with Transfer(path(lab, 5009)) as rest:
-        assert rates([rest], 5) == [exactly(2e6)]
+        assert rates([rest], 2) == [exactly(2e6)]
 
 
 PRIORITIES = f"""{SERVICE}

@@ -44,7 +44,7 @@ class Class(NamedTuple):
     @property
     def buffer(self) -> int:
         """What a sender has under way: a quarter of a second."""
-        return max(32_768, self.rate // 32)
+        return max(8_192, self.rate // 32)
 
     def path(self, lab: Lab) -> Path:
         """To the client of its own."""
@@ -62,6 +62,7 @@ HEAD = """
 [shape.wan]
 device = "eth0"
 rate = "200mbit"
+leaf = "pfifo"
 default = "rest"
 [shape.wan.class.rest]
 rate = "1mbit"

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FAST = ("--connections", "600", "--brief")
-LAST = ("A dead backend gets nothing", "A loaded backend gets less", "A drained backend empties")
+LAST = (
+    "Classes get their rates",
+    "A dead backend gets nothing",
+    "A loaded backend gets less",
+    "A drained backend empties",
+)
 PROMISES = (
     "No connection failed",
     "Shares are as asked",
@@ -118,7 +123,7 @@ def test_its_last_act_shows_what_the_daemon_sees_to(name):
         said, _ = process.communicate(timeout=180)
     assert process.returncode == 0, said
     assert judged(said) == dict.fromkeys((*PROMISES[:-1], *LAST, PROMISES[-1]), "✓")
-    last = said.partition("── 4")[2]
+    last = said.partition("── 5")[2]
     events = re.findall(r"^ +[\d.]+  (\w+) +web/(\w)  ", last, re.MULTILINE)
     wanted = [("killed", "b"), ("down", "b"), ("started", "b"), ("up", "b"), ("loaded", "a"), ("load", "a")]
     wanted += [("relieved", "a"), ("drain", "c"), ("closed", "c"), ("drained", "c")]

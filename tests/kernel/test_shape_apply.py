@@ -221,3 +221,34 @@ def test_a_leaf_that_the_kernel_lacks_falls_back_to_the_nearest(lab: Lab):
     for kind in lacking[:1]:
         strict = text.replace(f'leaf = "{kind}"', f'leaf = {{ kind = "{kind}", strict = true }}')
         assert f"modprobe sch_{kind}" in refused(lab, strict, str(line_of(strict, "strict")))
+
+
+DAMAGES = (
+    "qdisc del dev wan root",
+    "filter del dev wan ingress",
+    "class change dev wan classid 4d57:fffe htb rate 3mbit",
+)
+
+
+def test_the_daemon_mends_a_tree_and_shapes_a_device_that_comes_back(lab: Lab):
+    space = lab.director.namespace
+    with running(lab, TREE + DOWN) as daemon:
+        there = seen(lab)
+        for number, damage in enumerate(DAMAGES, 1):
+            netns.tc(space, [damage])
+            daemon.wait("mended", count=number)
+            assert seen(lab) == there
+        netns.ip(space, ["link del wan"])
+        netns.ip(space, ["link add wan type veth peer name peer", "link set wan up"])
+        eventually(lambda: counted(lab, "wan"))
+
+
+def test_the_daemon_says_once_that_somebody_else_took_a_device(lab: Lab):
+    space = lab.director.namespace
+    with running(lab, TREE) as daemon:
+        theirs = "qdisc add dev wan root handle 5: tbf rate 1mbit burst 5k limit 50k"
+        netns.tc(space, ["qdisc del dev wan root", theirs])
+        assert "tbf 5:" in daemon.wait("error")["text"]
+        netns.tc(space, ["qdisc del dev wan root"])
+        daemon.wait("mended")
+        assert counted(lab, "wan")

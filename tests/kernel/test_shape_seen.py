@@ -31,7 +31,7 @@ CLASSES = (
     ClassEntry("rest", "", "4d57:fffe", _FAST, _FAST, 7, "pfifo", default=True),
 )
 HTB = ShapeEntry("wan", "wan", "egress", "wan", "htb", _FAST, CLASSES)
-TREE = (
+TREE: tuple[Class | Qdisc, ...] = (
     Qdisc("wan", "root", "htb", "default fffe", "4d57:"),
     *(
         Class("wan", "4d57:10" if one.parent else "4d57:", one.classid, one.rate, one.ceil, burst=1600, cburst=1600)

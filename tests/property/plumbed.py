@@ -74,7 +74,7 @@ class Kernel:
             del self.classes[place]
         for place in [place for place in self.leaves if place[0] == device]:
             del self.leaves[place]
-        for group in [group for group in self.filters if group[0] == device and group[1] != "ffff:"]:
+        for group in [group for group in self.filters if group[0] == device and group[1] != "ffff:fff2"]:
             del self.filters[group]
 
     def _qdisc(self, verb: str, words: list[str]) -> None:
@@ -145,7 +145,7 @@ class Kernel:
         device = self._device(words)
         parent, protocol, preference = (words[words.index(name) + 1] for name in ("parent", "protocol", "pref"))
         there = self.roots[device].handle == parent if device in self.roots else False
-        self._check(true=there or (parent == "ffff:" and device in self.arrivals), why="no parent")
+        self._check(true=there or (parent == "ffff:fff2" and device in self.arrivals), why="no parent")
         group = device, parent, preference
         found = self.filters.setdefault(group, {})
         rest = words[words.index("pref") + 2 :]

@@ -118,7 +118,8 @@ def holds(match: Match, packet: Packet) -> bool:
     def within(asked: tuple[PortRange, ...], *ports: int) -> bool:
         return not asked or any(first <= port <= last for first, last in asked for port in ports)
 
-    servers = {None: range(256), "web": {None: (1, 2), "a": (1,), "b": (2,)}.get(match.backend), "mail": (3,)}
+    web = {None: (1, 2), "a": (1,), "b": (2,)}
+    servers = {None: range(256), "web": web.get(match.backend, ()), "mail": (3,)}
     ported = match.source_port or match.destination_port or match.port
     value, mask = match.packet_mark or (0, 0)
     return (

@@ -70,7 +70,7 @@ def plumbing(draw: some.DrawFn) -> list[Part]:
     parts: list[Part] = []
     if draw(some.booleans()):
         parts += [Link("mw-in"), Qdisc("eth1", "ingress", "ingress"), *draw(trees("mw-in"))]
-        parts.append(Filter("eth1", "ffff:", 0x4D57, "all", "u32", "match u32 0 0 action mirred", "::1"))
+        parts.append(Filter("eth1", "ffff:fff2", 0x4D57, "all", "u32", "match u32 0 0 action mirred", "::1"))
     for device in sorted(DEVICES):
         parts += draw(trees(device))
     for number in draw(some.sets(some.integers(1, 3))):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from markway.compiler import Abilities, CompileError, compile_config, reweigh
+from markway.compiler import Abilities, Compiled, CompileError, compile_config, reweigh
 from markway.compiler.abilities import DISCIPLINES, FILTERS
 from markway.compiler.disciplines import FRAME, HANDLES, burst, quantum
 from markway.compiler.shape import ifb_name
@@ -44,7 +44,7 @@ def wan(lines: str = "", web: str = "", more: str = "") -> str:
     return WAN.format(lines=lines, web=web, more=more)
 
 
-def compiled(text: str, abilities: Abilities | None = None, before=None):
+def compiled(text: str, abilities: Abilities | None = None, before: Compiled | None = None) -> Compiled:
     config = load_text(text, "x.toml").config
     if before:
         return compile_config(config, before.registry, before, abilities=abilities)
@@ -234,6 +234,15 @@ def test_many_classes_without_their_leaf_are_one_notice():
 def test_options_of_another_kind_are_left_out():
     made = fragment(wan('leaf = { kind = "sfq", perturb = "10s" }'), lacking("sfq"))
     assert {part.options for part in parts(made, Qdisc)[1:]} == {""}
+
+
+@pytest.mark.parametrize(("ceil", "packets"), [("100kbit", 16), ("1024kbit", 42), ("1gbit", 1000)])
+def test_a_plain_queue_that_stands_in_holds_half_a_second(ceil, packets):
+    bulk = f'[shape.wan.class.bulk]\nrate = "8kbit"\nceil = "{ceil}"\n'
+    made = fragment(wan(more=bulk), lacking("fq_codel", "sfq"))
+    assert f"limit {packets}" in {part.options for part in parts(made, Qdisc)}
+    asked = fragment(wan('leaf = "pfifo"'))
+    assert {part.options for part in parts(asked, Qdisc)[1:]} == {""}
 
 
 @pytest.mark.parametrize("kind", ["tbf", "cake"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from markway.api.plans import Todo, planned
 from markway.api.shape_metrics import shape_metrics
+from markway.apply.transaction import Present
 from markway.cli import shapes
 from markway.cli.frame import Choice, Seen, frame, panes
 from markway.cli.pace import Pace, Rate
@@ -196,7 +196,7 @@ def program(text):
 
 
 def plan_of(old, new):
-    now = SimpleNamespace(damage=None, marker=None, standing=None, faults=())
+    now = Present(None, None, None, [])
     changes = diff(old, new)
     beside = Todo(changes.steps, frozenset({"wan"}))
     return "\n".join(_text(now, changes, beside, Counter(), full=False)), planned(now, changes, beside, Counter())

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.apply.plumbing import PlumbingError, way_of
-from markway.apply.standing import waiting
 from markway.compiler.firewall import OWNER as FIREWALL
 from markway.compiler.shape import owner_of
 from markway.compiler.shaping import SHARED
@@ -65,7 +64,8 @@ def todo(store: Store, now: Present, changes: Changes) -> Todo:
     Raises:
         NetlinkError: the kernel refused to tell what is there.
     """
-    absent = frozenset(waiting(changes.new, {name for _, name in socket.if_nameindex()}))
+    devices = {name for _, name in socket.if_nameindex()}
+    absent = frozenset(shape.name for shape in changes.new.shapes if shape.device not in devices)
     try:
         return Todo(way_of(store, now.standing, changes, patient=False).steps, absent)
     except PlumbingError as error:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.kernel.faults import as_held, fault
-from markway.kernel.held import ARRIVAL, ROOT, Ground, Held, Identity, identity, spelled
+from markway.kernel.held import ROOT, Ground, Held, Identity, identity, spelled
 from markway.program.plumbing import (
+    ARRIVING,
     REDIRECT,
     Class,
     Filter,
@@ -99,15 +100,11 @@ def _shared(part: Part, ground: Ground, made: Collection[str]) -> bool:
 
 
 def waiting(program: Program, devices: Collection[str]) -> list[str]:
-    """The shapes whose device is not there."""
-    shapes = {owner: fragment.shape for owner, fragment in program.fragments.items() if fragment.shape}
+    """The shapes that wait for a device: it is not there."""
     return sorted(
-        shape.name
-        for owner, shape in shapes.items()
-        if any(
-            (name := _needed(part, program.fragments[owner])) and name not in devices
-            for part in program.fragments[owner].plumbing
-        )
+        fragment.shape.name
+        for fragment in program.fragments.values()
+        if fragment.shape and any(_needed(part, fragment) not in {"", *devices} for part in fragment.plumbing)
     )
 
 
@@ -198,7 +195,7 @@ def _strays(ground: Ground, seen: set[Identity]) -> Iterator[Part]:
             family, preference, mark, mask, table = (int(number) for number in place[1:])
             yield PolicyRule(family, preference, mark, mask, table)
         elif place[0] == "filter" and place[3] == REDIRECT:
-            yield Filter(thing.device, spelled(ARRIVAL), REDIRECT, "all", "u32", "", "::1")
+            yield Filter(thing.device, ARRIVING, REDIRECT, "all", "u32", "", "::1")
 
 
 def named(part: Part) -> str:

@@ -262,7 +262,7 @@ class Store:
 
     def keep_config(self, sources: Sequence[Source]) -> str:
         """Remember a configuration as it was written; the name by which `config` gives it back."""
-        text = json.dumps([[source.name, base64.b85encode(source.data).decode()] for source in sources])
+        text = json.dumps([[source.name, base64.b64encode(source.data).decode()] for source in sources])
         name = blake2b(text.encode(), digest_size=16).hexdigest()
         if not (self.folder / _config_file(name)).exists():
             self._write(_config_file(name), text)
@@ -277,7 +277,7 @@ class Store:
         record = self._read(_config_file(name))
         if record is None:
             raise StoreError(f"configuration {name[:8]} is not in {self.folder} any more: apply its file")
-        return tuple(Source(file, base64.b85decode(data)) for file, data in record)
+        return tuple(Source(file, base64.b64decode(data)) for file, data in record)
 
     def states(self) -> dict[str, BackendState]:
         """What checks, load and operators say of backends, by `service/backend`."""

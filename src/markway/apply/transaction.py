@@ -265,7 +265,7 @@ def _bring(
             undo.callback(_take_back, perform(way.steps.before), left)
             if changes or now.program is None or now.marker != changes.new.id:
                 known = store.verified() if now.program is not None else {}
-                undo.callback(_write_back, netlink, now, changes)
+                undo.callback(_write_back, netlink, now, changes, left)
                 _write(netlink, now, changes)
                 seen = _read_back(netlink, changes, known)
             else:
@@ -288,12 +288,15 @@ def _take_back(done: list[Command], left: list[str]) -> None:
     left.append(take_back(done))
 
 
-def _write_back(netlink: Netlink, now: Present, changes: Changes) -> None:
+def _write_back(netlink: Netlink, now: Present, changes: Changes, left: list[str]) -> None:
     """Bring the table back to the old program, if it has the new one."""
     if table.program_id(netlink) != changes.new.id or changes.new.id == now.marker:
         return
     back = diff(changes.new, now.program or program_at(now.entries, len(now.entries) - 1))
-    _write(netlink, Present(changes.new.id, changes.new, None, []), back)
+    try:
+        _write(netlink, Present(changes.new.id, changes.new, None, []), back)
+    except (nft.NftError, NetlinkError) as error:
+        left.append(str(error))
 
 
 def _read_back(netlink: Netlink, changes: Changes, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,8 +75,10 @@ def apply(
         refuse_if_awaited(store, now)
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
-        for fault in now.faults:
-            _say(f"{fault}: writing it anew")
+        if now.damage:
+            _say(f"{now.damage}: writing the table anew")
+        if now.standing and now.standing.why:
+            _say(f"{now.standing.why}: putting it right")
         store.keep_registry(compiled.registry)
         waits = deadline is not None and undoable(now, compiled.program, digest)
         if waits and deadline is not None:

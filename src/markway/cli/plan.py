@@ -70,7 +70,10 @@ def _text(now: Present, changes: Changes, beside: Todo, flows: Counter[int], *, 
     from markway.cli.plan_shapes import mended
     from markway.program.steps import Steps
 
-    yield from (f"# {fault}: it is put right" for fault in now.faults)
+    if now.damage:
+        yield f"# {now.damage}: the table is written anew"
+    if now.standing and now.standing.why:
+        yield f"# {now.standing.why}: it is put right"
     if beside.refused:
         yield f"# apply would refuse this: {beside.refused}"
     if not changes and not beside.steps:

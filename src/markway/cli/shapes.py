@@ -86,7 +86,7 @@ def live(shapes: Iterable[Record], rates: Mapping[str, Rate], sort: str) -> Iter
     """A row for each shape and each of its classes, as they are now."""
     for shape in shapes:
         yield _shape_row(shape, rates)
-        for depth, one in _tree(shape["classes"], _key(shape, rates, sort)):
+        for depth, one in () if trouble(shape) else _tree(shape["classes"], _key(shape, rates, sort)):
             yield _live_row(depth, one, rates.get(f"{shape['name']}:{one['name']}", _NO_RATE))
 
 

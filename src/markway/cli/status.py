@@ -138,7 +138,7 @@ def _show_shape(shape: Record, *, full: bool) -> None:
     for notice in shape["notices"]:
         print(f"  {notice}")
     rows, left_out = table(shape) if not full else table(shape, None)
-    if not rows:
+    if trouble(shape) or not rows:
         return
     _print_rows(COLUMNS, rows)
     if left_out:

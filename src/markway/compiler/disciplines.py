@@ -36,6 +36,8 @@ FRAME = 1514
 _LARGEST_QUANTUM = 60000
 _R2Q = 10
 _BURST_PARTS = 250
+_PATIENCE = 2
+_QUEUES = range(16, 1001)
 
 
 class Chosen(NamedTuple):
@@ -45,13 +47,14 @@ class Chosen(NamedTuple):
     notice: str = ""
 
 
-def chosen(wanted: Discipline, abilities: Abilities, origin: Origin, *, strict: bool) -> Chosen:
-    """The discipline itself if the kernel has it, else the nearest, with its own defaults.
+def chosen(wanted: Discipline, abilities: Abilities, origin: Origin, rate: int, *, strict: bool) -> Chosen:
+    """The discipline itself if the kernel has it, else the nearest, with its own defaults but for pfifo's length.
 
     Args:
         wanted: what the file asks for.
         abilities: what the kernel has.
         origin: the key of the file.
+        rate: bits per second that it may send at most; 0 if nothing bounds it.
         strict: whether only what was asked for will do.
 
     Raises:
@@ -62,7 +65,8 @@ def chosen(wanted: Discipline, abilities: Abilities, origin: Origin, *, strict: 
     found = next((kind for kind in STAND_INS.get(wanted.kind, ()) if kind in abilities.disciplines), None)
     if found is None or strict or wanted.strict:
         raise lacking(wanted.kind, origin, found)
-    return Chosen(Discipline(found), f"this kernel has no {wanted.kind}; {found} is the nearest")
+    limit = (("limit", str(queue(rate))),) if found == "pfifo" and rate else ()
+    return Chosen(Discipline(found, limit), f"this kernel has no {wanted.kind}; {found} is the nearest")
 
 
 def lacking(kind: str, origin: Origin, nearest: str | None = None) -> CompileError:
@@ -86,6 +90,14 @@ def quantum(rate: int, mtu: int | None, whole: int) -> int:
     """
     parts = max(_R2Q, -(-whole // 8 // _LARGEST_QUANTUM))
     return max(mtu or FRAME, min(rate // 8 // parts, _LARGEST_QUANTUM))
+
+
+def queue(rate: int) -> int:
+    """Packets that a plain queue may hold: what goes in half a second, 16 at least.
+
+    By itself pfifo takes the device's length (net/sched/sch_fifo.c), mostly 1000 packets: 12 s of 1 Mbit/s.
+    """
+    return min(max(rate // 8 // FRAME // _PATIENCE, _QUEUES[0]), _QUEUES[-1])
 
 
 def burst(rate: int, mtu: int | None) -> int:

@@ -64,7 +64,14 @@ def _group(tree: Tree, members: list[shaping.Filter], preference: int) -> Iterat
             handle = f"{value:#x}/{mask:#x}"
             yield Filter(*place, f"classid {target}", handle, target, item.origin)
         else:
-            yield Filter(*place, f"{_realms(item)} classid {target}", "", target, item.origin)
+            yield Filter(*place, f"{_realms(item)} classid {target}", _realm_handle(item), target, item.origin)
+
+
+def _realm_handle(item: shaping.Filter) -> str:
+    """The handle that the kernel gives it, from its realms (route4_set_parms in net/sched/cls_route.c)."""
+    to = 0x8000 if item.to_realm is None else item.to_realm
+    source = 0xFFFF if item.from_realm is None else item.from_realm
+    return f"{source << _FROM_SHIFT | to:#x}"
 
 
 def _realms(item: shaping.Filter) -> str:

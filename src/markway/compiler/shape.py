@@ -17,7 +17,7 @@ from markway.compiler.tree import Tree
 from markway.config.shaping import Direction, FilterKind
 from markway.program.model import Fragment, ShapeEntry
 from markway.program.nft import And, Assign, Chain, Match, Term, Written
-from markway.program.plumbing import REDIRECT, Filter, Link, Qdisc
+from markway.program.plumbing import ARRIVING, REDIRECT, Filter, Link, Qdisc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -199,7 +199,7 @@ def _behind_ifb(shape: Shape, tree: Tree, abilities: Abilities) -> Iterator[Part
     yield from tc_filters(tree, _bounded(shape.filters), abilities, shift=len(_OUR_PREFERENCES))
     yield Qdisc(shape.device, "ingress", "ingress", origin=shape.origin)
     redirect = f"match u32 0x00000000 0x00000000 at 0 action mirred egress redirect dev {tree.device}"
-    yield Filter(shape.device, "ffff:", REDIRECT, "all", "u32", redirect, "::1", origin=shape.origin)
+    yield Filter(shape.device, ARRIVING, REDIRECT, "all", "u32", redirect, "::1", origin=shape.origin)
 
 
 def _bounded(filters: tuple[shaping.Filter, ...]) -> tuple[shaping.Filter, ...]:

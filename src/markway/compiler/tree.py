@@ -79,7 +79,7 @@ class Tree:
             vain = shape.rate and wanted.kind not in _HOLDS_RATE
             return wanted, f"{wanted.kind} holds no rate; only the device's own bounds it" if vain else ""
         if not shape.rate and not shape.classes:
-            return chosen(wanted, self.abilities, origin, strict=shape.strict)
+            return chosen(wanted, self.abilities, origin, 0, strict=shape.strict)
         if "htb" not in self.abilities.disciplines:
             raise lacking("htb", origin)
         if shape.strict or wanted.strict:
@@ -128,6 +128,7 @@ class Tree:
                 item.leaf or shape.leaf,
                 self.abilities,
                 (*(item.origin if item.leaf else shape.origin), "leaf"),
+                item.ceil or item.rate,
                 strict=shape.strict,
             )
             for item in self.classes

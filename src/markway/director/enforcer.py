@@ -6,6 +6,7 @@ beside the daemon, before it and after it.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ class Enforcer:
         self._stir = Stir()
         self._stirred = False
         self._refused = ""
+        self._retry = math.inf
         self._now: Present | None = None
         self._look_again = 0.0
         self._log = 0
@@ -272,29 +274,33 @@ class Enforcer:
             if found.program is not None and found.standing is None:
                 self._refused = ""
                 return None
-            self._mend(found, self._now.config)
+            if not self._mend(found, self._now.config):
+                return None
             return "; ".join(found.faults) or "the table was gone"
 
     def _present(self) -> Present:
         """What is in force; whatever is changed from now on is heard."""
         self._stir.heard()
-        self._stirred = False
+        self._stirred, self._retry = False, math.inf
         return present(self._store, self._netlink)
 
-    def _mend(self, found: Present, config: str) -> None:
+    def _mend(self, found: Present, config: str) -> bool:
+        """Write the program again; whether the kernel has taken it. What it refuses is said once."""
         try:
             self._put(self.compiled, config, "mended", found)
         except ApplyError as error:
-            self._stirred = True
-            self._look_again = max(self._look_again, time.monotonic() + _RETRY)
+            self._stir.heard()  # what was tried, and taken back
+            self._retry = time.monotonic() + _RETRY
             if str(error) == self._refused:
-                return
+                return False
             self._refused = str(error)
             raise
+        self._refused = ""
+        return True
 
     def _untouched(self, now: Present) -> bool:
         """Whether nobody else has written to the kernel, as far as it tells at no cost, nor to the log."""
-        self._stirred |= self._stir.heard()
+        self._stirred |= self._stir.heard() or time.monotonic() >= self._retry
         same = self._store.log_size() == self._log and now.program is not None and now.standing is None
         return same and not self._stirred and verified_before(self._store, self._netlink, now)
 

@@ -25,6 +25,9 @@ HANDLES = range(0x4D50, 0x4D60)
 REDIRECT = 0x4D57
 """The preference of the filter that sends what arrives to a device of ours."""
 
+ARRIVING = "ffff:fff2"
+"""Where filters on what arrives stand, whether the discipline there is `ingress` or `clsact`."""
+
 ESTIMATOR = "est 1sec 2sec"
 """Has the kernel measure a rate each second, the last one worth half (tc(8), net/core/gen_estimator.c).
 

@@ -24,7 +24,7 @@ class Promise:
             self.kept, self.detail = kept, detail
 
 
-_ORDER = ["failed", "shares", "marks", "idle", "held", "removed", "dead", "loaded", "drained", "outside"]
+_ORDER = ["failed", "shares", "marks", "idle", "held", "removed", "rates", "dead", "loaded", "drained", "outside"]
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Promises:
     idle: Promise
     held: Promise
     removed: Promise
+    rates: Promise
     dead: Promise
     loaded: Promise
     drained: Promise
@@ -53,6 +54,7 @@ class Promises:
             idle=Promise("Applied again: no change"),
             held=Promise("Open connections stay"),
             removed=Promise("A removed backend finishes"),
+            rates=Promise("Classes get their rates"),
             dead=Promise("A dead backend gets nothing"),
             loaded=Promise("A loaded backend gets less"),
             drained=Promise("A drained backend empties"),

@@ -12,6 +12,7 @@ from markway.lab import build
 from markway.lab.demo import edit, facts
 from markway.lab.demo.promises import deviations
 from markway.lab.demo.screen import Passage, Row
+from markway.lab.demo.shared import SHAPE, shared
 from markway.lab.demo.traffic import Counts, Traffic
 from markway.lab.demo.watched import DIES, DRAINS, WORKS, Watched, watched
 from markway.lab.topology import LabError
@@ -74,7 +75,14 @@ class Story:
             self._weight(holdings)
             self._removal(holdings)
         if not self._brief:
+            self._shared()
             self._watched()
+
+    def _shared(self) -> None:
+        self._screen.act("The director's way out is shared")
+        self._change(self._text + SHAPE)
+        self._screen.command(f"markway apply {self._shown}", self._apply(self._file))
+        shared(self._lab, self._screen, self._promises)
 
     def _watched(self) -> None:
         self._screen.act(f"{DIES} dies and comes back, {WORKS} works too hard, {DRAINS} drains: the daemon sees to it")
