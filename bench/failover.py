@@ -33,7 +33,7 @@ from rich.table import Table
 from markway.config.load import Source, load
 from markway.kernel import netns
 from markway.lab.build import directory
-from markway.lab.exchange import open_tcp, parse_target
+from markway.lab.exchange import open_tcp, parse_target, source_ports
 from markway.lab.lab import Lab
 from markway.lab.topology import SWITCH, namespace
 
@@ -135,6 +135,7 @@ class Client:
 
     def __init__(self, target: str, rate: float) -> None:
         self.target, self.rate = parse_target(target), rate
+        self.ports = source_ports()
         self.poll = select.epoll()
         self.open: dict[int, tuple[socket.socket, float]] = {}
 
@@ -155,7 +156,7 @@ class Client:
         """Begin a connection."""
         started = time.monotonic()
         try:
-            opened = open_tcp(self.target, None)
+            opened = open_tcp(self.target, None, self.ports)
         except OSError:
             tell("failed", started)
             return

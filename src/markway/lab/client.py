@@ -145,7 +145,7 @@ class _Load:
             if self.udp:
                 opened = open_udp(self.target, next(self.sources), self.ports)
             else:
-                opened = open_tcp(self.target, next(self.sources))
+                opened = open_tcp(self.target, next(self.sources), self.ports)
         except OSError as error:
             self.tally.fail(error)
             return

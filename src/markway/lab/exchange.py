@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 QUESTION = b"markway\n"
 """What is sent in a datagram."""
 
-_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: the port is chosen at connect, when the target is known
 _FIRST_PORT, _LAST_PORT = 1024, 65535
+_PORTS = _LAST_PORT - _FIRST_PORT + 1
+_numbers = count(randrange(_PORTS))  # noqa: S311 - it spreads clients and keeps no secret
 _MOST_SOURCES = 1 << 16
 
 
@@ -59,19 +60,19 @@ def source_addresses(text: str | None) -> Iterator[str | None]:
 
 
 def source_ports() -> Iterator[int]:
-    """Endless local ports, none twice in 64,000: each datagram is a new flow for everyone on its way."""
-    ports = _LAST_PORT - _FIRST_PORT + 1
-    start = randrange(ports)  # noqa: S311 - it spreads clients and keeps no secret
-    return (_FIRST_PORT + number % ports for number in count(start))
+    """Endless local ports, in a process none twice in 64,000: each is a new flow for everyone on its way.
+
+    Left to the kernel, two labs whose addresses are alike would make each other's TCP clients go back to ports that
+    they have just used: the namespaces share where the search begins (table_perturb in net/ipv4/inet_hashtables.c).
+    """
+    return (_FIRST_PORT + number % _PORTS for number in _numbers)
 
 
-def open_tcp(target: Target, source: str | None) -> socket.socket:
-    """A non-blocking socket on its way to the target; OSError when it cannot even start."""
+def open_tcp(target: Target, source: str | None, ports: Iterator[int]) -> socket.socket:
+    """A non-blocking socket on its way from the next free local port; OSError when it cannot even start."""
     opened = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        if source is not None:
-            opened.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            opened.bind((source, 0))
+        _bind_next(opened, source or "", ports)
         with suppress(BlockingIOError):  # connecting; epoll tells when it is done
             opened.connect((target.host, target.port))
     except BaseException:

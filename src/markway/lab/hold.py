@@ -116,7 +116,7 @@ class _Holder:
                 self.tally.connections += 1
                 try:
                     own = next(sources)
-                    opened = open_udp(self.target, own, ports) if self.udp else open_tcp(self.target, own)
+                    opened = open_udp(self.target, own, ports) if self.udp else open_tcp(self.target, own, ports)
                 except OSError as error:
                     self.tally.fail(error)
                 else:

@@ -104,7 +104,7 @@ class Place:
         raise LabError(f"host {self.host.name} has no IPv{version} address")
 
     def run(
-        self, *argv: str, text: str | None = None, timeout: float = 60, check: bool = True
+        self, *argv: str, text: str | None = None, timeout: float = 300, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command here; see `netns.run`."""
         env = build.environment(self.lab)
