@@ -88,7 +88,10 @@ class Rtnetlink:
     def _send(self, kind: int, flags: int, head: bytes) -> None:
         self._sequence += 1
         length = _HEADER.size + len(head)
-        self._socket.send(_HEADER.pack(length, kind, REQUEST | flags, self._sequence, 0) + head)
+        try:
+            self._socket.send(_HEADER.pack(length, kind, REQUEST | flags, self._sequence, 0) + head)
+        except OSError as error:
+            raise NetlinkError(error.errno, error.strerror) from error
 
 
 class Stir:
