@@ -236,7 +236,7 @@ def test_a_kernel_that_does_not_listen_is_told_in_one_line():
         apply(lab, config("11-"))
         tables.append(held(lab))
         apply(lab, config())
-        for number in range(1, 20):
+        for number in range(1, 60):
             said = injected(lab, f"sendto:error=ENOBUFS:when={number}", "apply", write(lab, config("11-")))
             if said.returncode == 0:
                 break
