@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.kernel.daemon import running
 from tests.kernel.shaped import alone_with
-from tests.kernel.support import eventually
+from tests.kernel.support import eventually, status
+from tests.kernel.test_api import Api
 
 from markway.apply.observe_shapes import ShapeSeen, Standing, observe_shapes
 from markway.kernel import netns
@@ -63,7 +65,7 @@ def counted(space: str) -> dict[str, Counters]:
     return {one.entry.name: one.counted for one in seen(space)["wan"].classes}
 
 
-def send(space: str, classid: str, packets: int) -> None:
+def send(space: str, classid: str, packets: int, port: int = 9) -> None:
     """Have packets leave whose priority names their class; an empty one names none."""
     major, _, minor = (classid or "0:0").partition(":")
     with netns.enter(space):
@@ -71,7 +73,7 @@ def send(space: str, classid: str, packets: int) -> None:
     with opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, int(major, 16) << 16 | int(minor, 16))
         for _ in range(packets):
-            opened.sendto(bytes(_DATA), ("10.9.0.2", 9))
+            opened.sendto(bytes(_DATA), ("10.9.0.2", port))
 
 
 @pytest.fixture
@@ -182,3 +184,51 @@ def test_a_shape_that_is_not_there_is_told_as_such(space):
     assert all(one.counted.packets == 0 for one in found["gone"].classes + found["alien"].classes)
     netns.tc(space, ["qdisc del dev wan root", "qdisc add dev wan root handle 7: htb default 1"])
     assert seen(space)["wan"].standing == Standing.LOST
+
+
+FILE = """
+[shape.wan]
+device = "wan"
+rate = "10mbit"
+leaf = "pfifo"
+default = "rest"
+[shape.wan.class.web]
+rate = "2mbit"
+match = [{ protocol = "udp", destination-port = 9 }]
+[shape.wan.class.bulk]
+rate = "1mbit"
+[shape.wan.class.rest]
+rate = "1mbit"
+[mark.slow]
+match = [{ protocol = "udp", destination-port = 10 }]
+class = "wan.bulk"
+"""
+
+
+def test_the_api_tells_what_the_command_line_tells():
+    with alone_with(["wan"]) as lab, running(lab, FILE):
+        netns.ip(lab.director.namespace, ["neigh replace 10.9.0.2 lladdr 02:00:00:00:00:99 dev wan"])
+        send(lab.director.namespace, "", 3)
+        send(lab.director.namespace, "", 2, port=10)
+        api = Api(lab)
+        eventually(api.path.exists)
+        eventually(lambda: api.get("/v1/shapes")[0]["classes"][0]["packets"] >= 3)
+        told, shown = api.get("/v1/status"), status(lab)
+        assert told["daemon"]
+        assert [one["name"] for one in shown["shapes"][0]["classes"]] == ["web", "bulk", "rest"]
+        assert {
+            one["name"]: one["packets"] for one in api.get("/v1/shapes/wan")["classes"] if one["name"] != "rest"
+        } == {
+            "web": 3,
+            "bulk": 2,
+        }
+        assert api.get("/v1/marks") == told["marks"]
+        assert (told["marks"][0]["class"], told["marks"][0]["packets"]) == ("wan.bulk", 2)
+        assert 'did you mean "wan"?' in api.get("/v1/shapes/wam", code=404)["error"]
+        figures = api.get("/metrics")
+        for line in (
+            'markway_class_packets_total{class="web",shape="wan"} 3.0',
+            'markway_mark_packets_total{mark="slow"} 2.0',
+            'markway_shape_up{shape="wan"} 1.0',
+        ):
+            assert line in figures
