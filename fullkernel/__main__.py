@@ -68,7 +68,8 @@ def both(options: argparse.Namespace) -> int:
     if collected.returncode:
         sys.stdout.buffer.write(collected.stdout)
         return collected.returncode
-    argv = [*pytest, *_SIDE_BY_SIDE, f"--junit-xml={here.with_suffix('.xml')}", f"--record={here}"]
+    # Its processes must agree on what is left: a probe may say now this and now that on a busy machine.
+    argv = [*pytest, *_SIDE_BY_SIDE, f"--leave={left}", f"--junit-xml={here.with_suffix('.xml')}", f"--record={here}"]
     tests = [] if options.all else account.left_over(left)
     with ExitStack() as stack:
         full = [sys.executable, "-m", "fullkernel", "test", *tests]

@@ -75,6 +75,7 @@ _account = pytest.StashKey[Account]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-cases", action="store_true", help="write what tests/cases expect anew, to be read over")
     parser.addoption("--record", type=Path, metavar="FILE", help="write down what ran here and what was left")
+    parser.addoption("--leave", type=Path, metavar="FILE", help="leave what was left in this record; probe nothing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -91,7 +92,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     account = config.stash[_account]
-    account.left = {item.nodeid: reason for item in items if (reason := missing(item))}
+    if path := config.getoption("--leave"):
+        account.left = json.loads(path.read_text(encoding="utf-8"))["left"]
+    else:
+        account.left = {item.nodeid: reason for item in items if (reason := missing(item))}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in account.left])
     items[:] = [item for item in items if item.nodeid not in account.left]
 
@@ -111,7 +115,7 @@ def missing(item: pytest.Item) -> str:
 
 @cache
 def has(name: str) -> bool:
-    """Whether this kernel does it, by the probe that Markway uses. Asked twice: a busy machine may be late.
+    """Whether this kernel does it, by the probe that Markway uses. Asked up to three times: a busy machine may be late.
 
     Processes side by side have to leave out the same tests, so the first that asks answers for all.
     """
@@ -128,7 +132,7 @@ def has(name: str) -> bool:
 
 
 def _probed(name: str) -> bool:
-    return any(probe(FEATURES[name]).answer is Answer.YES for _ in range(2))
+    return any(probe(FEATURES[name]).answer is Answer.YES for _ in range(3))
 
 
 def answers_of(run: str) -> Path:

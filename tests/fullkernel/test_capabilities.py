@@ -18,9 +18,10 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in FEATURES])
 def test_a_feature_that_a_kernel_has_is_found_again(name):
-    finding = probe(FEATURES[name])
-    if finding.answer is not Answer.YES:  # a busy machine may be late
+    for _ in range(5):  # a busy machine may be late
         finding = probe(FEATURES[name])
+        if finding.answer is Answer.YES:
+            break
     assert finding.answer is Answer.YES, finding.why
 
 
