@@ -10,11 +10,9 @@ what was left in the full kernel and fails if a test ran nowhere. See docs/testi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
-import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -115,29 +113,8 @@ def missing(item: pytest.Item) -> str:
 
 @cache
 def has(name: str) -> bool:
-    """Whether this kernel does it, by the probe that Markway uses. Asked up to three times: a busy machine may be late.
-
-    Processes side by side have to leave out the same tests, so the first that asks answers for all.
-    """
-    if not SIDE_BY_SIDE:
-        return _probed(name)
-    with answers_of(os.environ["PYTEST_XDIST_TESTRUNUID"]).open("a+", encoding="utf-8") as shared:
-        fcntl.flock(shared, fcntl.LOCK_EX)
-        shared.seek(0)
-        known = dict(line.split() for line in shared)
-        if name not in known:
-            known[name] = "yes" if _probed(name) else "no"
-            shared.write(f"{name} {known[name]}\n")
-    return known[name] == "yes"
-
-
-def _probed(name: str) -> bool:
+    """Whether this kernel does it, by the probe that Markway uses. Asked three times: a busy machine may be late."""
     return any(probe(FEATURES[name]).answer is Answer.YES for _ in range(3))
-
-
-def answers_of(run: str) -> Path:
-    """Where the processes of one run of tests keep what the kernel has."""
-    return Path(tempfile.gettempdir(), f"markway-tests-{run}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -152,7 +129,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_testnodedown(node: Any) -> None:
     """One of several processes has ended. It told of each test that it ran; and each of them collected all."""
     node.config.stash[_account].left |= node.workeroutput.get("left", {})
-    answers_of(node.workerinput["testrunuid"]).unlink(missing_ok=True)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
