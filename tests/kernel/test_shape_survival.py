@@ -80,7 +80,20 @@ uplink = "dsl"
 number = 5
 routes = [{ to = "10.1.0.0/16", via = "10.9.0.9", device = "wan" }]
 """
-FILES = ["", TREE, FLAT, BUCKET, TREE + DOWN, FLAT + MARKS, DOWN + OTHER, TREE + OTHER + MARKS + DOWN]
+CLASSIC = (
+    TREE.replace('leaf = "pfifo"', 'leaf = { kind = "sfq", perturb = "10s" }')
+    .replace(
+        "filter = [",
+        """filter = [
+  { fw = 80, class = "slow", priority = 20 },
+  { fw = 81, class = "fast", priority = 20 },
+  { route = { to = 5 }, class = "slow", priority = 30 },
+  { route = { from = 6, to = 5 }, class = "fast", priority = 30 },""",
+    )
+    .replace(', class = "slow", priority = 20 },\n]', ', class = "slow", priority = 40 },\n]')
+)
+LINKED = FLAT.replace('["ip dst 10.0.0.0/8"]', '["u8 0x10 0xff at nexthdr+13", "ip protocol 6 0xff"]')
+FILES = ["", TREE, FLAT, BUCKET, TREE + DOWN, FLAT + MARKS, DOWN + OTHER, TREE + OTHER + MARKS + DOWN, LINKED]
 
 
 def compiled(text: str) -> Program:
@@ -169,11 +182,22 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> Callable[[], int]
     return lambda: done
 
 
+@pytest.mark.needs("cls_fw", "cls_route", "sch_sfq")
+@pytest.mark.parametrize("seed", range(4))
+def test_an_apply_of_classic_filters_cut_off_anywhere(machine: Machine, seed: int):
+    cut_off_anywhere(machine, Random(seed), [CLASSIC, LINKED, CLASSIC.replace("8", "9"), TREE])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_an_apply_cut_off_anywhere_is_completed_or_undone_by_the_next(machine: Machine, seed: int):
     random = Random(seed)
+    cut_off_anywhere(machine, random, random.sample(FILES, 4))
+
+
+def cut_off_anywhere(machine: Machine, random: Random, files: list[str]) -> None:
+    """From each file to the next, killed at some moments, and from there to any."""
     fresh = {}
-    for text in random.sample(FILES, 4):
+    for text in files:
         machine.put(compiled(""))
         machine.put(compiled(text))
         fresh[text] = machine.seen
@@ -193,7 +217,8 @@ def test_an_apply_cut_off_anywhere_is_completed_or_undone_by_the_next(machine: M
                     break
             following = random.choice(list(fresh))
             machine.put(compiled(following))
-            assert machine.seen == fresh[following], (old, new, moment, following)
+            went = [files.index(text) for text in (old, new, following)]
+            assert machine.seen == fresh[following], f"files {went}, killed after {moment} steps"
             moment += random.randint(1, 12)
 
 

@@ -14,7 +14,7 @@ from markway.program.plumbing import Class, Qdisc
 from markway.program.steps import Steps, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from markway.apply.store import Store
     from markway.kernel.held import Held, Identity
@@ -50,7 +50,7 @@ class Way(NamedTuple):
 NOTHING = Way()
 
 
-def look(store: Store, program: Program, others: Iterable[Part]) -> tuple[Standing, dict[str, str]]:
+def look(store: Store, program: Program, others: Sequence[Part]) -> tuple[Standing, dict[str, str]]:
     """Find out what of a program stands; with the digests of it.
 
     Args:

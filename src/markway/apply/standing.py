@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.kernel.faults import as_held, fault
-from markway.kernel.held import ROOT, Ground, Held, Identity, identity, spelled
+from markway.kernel.held import ARRIVAL, ROOT, Ground, Held, Identity, identity, protocol_of, spelled
 from markway.program.plumbing import (
     ARRIVING,
     REDIRECT,
@@ -17,9 +17,10 @@ from markway.program.plumbing import (
     Qdisc,
     Route,
 )
+from markway.program.steps import copy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from markway.program.model import Fragment, Program
     from markway.program.plumbing import Origin, Part
@@ -120,8 +121,8 @@ def _needed(part: Part, fragment: Fragment) -> str:
 
 
 def survey(
-    wanted: Iterable[Part],
-    others: Iterable[Part],
+    wanted: Sequence[Part],
+    others: Sequence[Part],
     ground: Ground,
     made: Collection[str],
     digests: Mapping[str, str],
@@ -159,6 +160,13 @@ def survey(
         seen.add(place)
         why = why or f"{named(part)} is left of another program"
         found.append(part if not fault(part, thing, ground.devices) else _as_it_is(part, thing, unfit))
+    for part in (copy for each in (*wanted, *others) if isinstance(each, Filter) and (copy := copy_of(each))):
+        place = identity(part)
+        thing = ground.things.get(place)
+        if thing is not None and place not in seen and not fault(part, thing, ground.devices):
+            seen.add(place)
+            found.append(part)
+            why = why or f"{named(part)} is left of a change"
     strays = list(_strays(ground, seen))
     why = why or (f"{named(strays[0])} is left of another program" if strays else "")
     return Standing((*found, *strays), frozenset(unfit), why, ground)
@@ -194,6 +202,9 @@ def _strays(ground: Ground, seen: set[Identity]) -> Iterator[Part]:
         elif place[0] == "rule":
             family, preference, mark, mask, table = (int(number) for number in place[1:])
             yield PolicyRule(family, preference, mark, mask, table)
+        elif place[0] == "empty":
+            parent = ARRIVING if thing.parent == ARRIVAL else spelled(thing.parent)
+            yield Filter(thing.device, parent, int(place[3]), protocol_of(thing), thing.kind, "")
         elif place[0] == "filter" and place[3] == REDIRECT:
             yield Filter(thing.device, ARRIVING, REDIRECT, "all", "u32", "", "::1")
 

@@ -9,7 +9,7 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from markway.kernel.held import ROOT, number, redirected, spelled
+from markway.kernel.held import PROTOCOLS, ROOT, number, protocol_of, redirected, spelled
 from markway.program.plumbing import Class, Filter, Qdisc, Route
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _RATE64 = struct.Struct("=Q")
 _TICK = 64
 """Nanoseconds; the kernel counts bursts in the time that they take (PSCHED_SHIFT in net/pkt_sched.h)."""
 
-_PROTOCOLS = {"all": 0x0003, "ip": 0x0800, "arp": 0x0806, "ipv6": 0x86DD}
 _KEY = re.compile(r"match u(8|16|32) (0x[0-9a-f]+) (0x[0-9a-f]+) at (nexthdr\+)?(-?\d+)")
 _MARK = re.compile(r"match mark (\w+) (\w+)")
 _CLASS_OF = {"u32": 1, "fw": 1, "route": 1, "matchall": 1, "flower": 1}
@@ -117,9 +116,8 @@ def _filter(part: Filter, held: Held, devices: Mapping[str, int]) -> Iterator[st
     if held.kind != part.kind:
         yield f"it is {held.kind} instead of {part.kind}"
         return
-    protocol = struct.unpack("!H", struct.pack("=H", held.info & 0xFFFF))[0]
-    if protocol != _PROTOCOLS.get(part.protocol, protocol):
-        yield f"its protocol is {protocol:#06x} instead of {part.protocol}"
+    if part.protocol in PROTOCOLS and protocol_of(held) != part.protocol:
+        yield f"its protocol is {protocol_of(held)} instead of {part.protocol}"
     target = held.options.get(_CLASS_OF.get(part.kind, 0), b"")
     if part.classid and target != struct.pack("=I", number(part.classid)):
         yield f"it leads to {spelled(int.from_bytes(target, 'little')) if target else 'no class'}, not {part.classid}"

@@ -103,6 +103,16 @@ def spelled(value: int) -> str:
     return f"{value >> 16:x}:{minor:x}" if minor else f"{value >> 16:x}:"
 
 
+PROTOCOLS = {"all": 0x0003, "ip": 0x0800, "arp": 0x0806, "ipv6": 0x86DD}
+"""Those of filters that have names here (ETH_P_* in linux/if_ether.h)."""
+
+
+def protocol_of(held: Held) -> str:
+    """The protocol of a filter, as tc reads it."""
+    number = int.from_bytes(struct.pack("=H", held.info & 0xFFFF))
+    return next((name for name, known in PROTOCOLS.items() if known == number), f"{number:#06x}")
+
+
 def identity(part: Part) -> Identity:
     """What tells a part from all others in the kernel; empty of one that is not looked for there."""
     found: Identity = ()
@@ -157,7 +167,7 @@ def ground(netlink: Rtnetlink) -> Ground:
             found = _filters(netlink, one.device, ARRIVAL, names)
             things["qdisc", name, INGRESS] = Held("ingress", _digest("ingress"), name)
             things |= {place: thing for place, thing in found.items() if place[3] == REDIRECT}
-            arrivals[name] = any(place[3] != REDIRECT for place in found)
+            arrivals[name] = any(place[0] == "filter" and place[3] != REDIRECT for place in found)
     things |= {**dict(_routes(netlink, names)), **dict(_rules(netlink))}
     foreign = {names[d]: f"{root.kind} {spelled(root.handle)}" for d, root in roots.items() if d not in ours}
     return Ground(things, {name: index for index, name in names.items()}, foreign, arrivals)
@@ -247,11 +257,15 @@ def _class(one: _Tc, names: Mapping[int, str]) -> Held:
 
 
 def _filters(netlink: Rtnetlink, device: int, parent: int, names: Mapping[int, str]) -> dict[Identity, Held]:
+    """The filters of one parent, and the preferences that have none left."""
     found: dict[Identity, Held] = {}
+    empty: dict[int, Held] = {}
     for data in _all(netlink, _GET_FILTER, _TC.pack(0, device, 0, parent, 0)):
         one = _tc(data)
         options = attributes(one.parts.get(_OPTIONS, b""))
         if not options or (own := _own_handle(one)) is None:
+            digest = _digest(one.kind, one.info)
+            empty[one.info >> 16] = Held(one.kind, digest, names[device], parent, info=one.info)
             continue
         stays = {kind: value for kind, value in options.items() if one.kind != "u32" or kind in _U32_STAYS}
         if _ACTION in options:
@@ -261,7 +275,9 @@ def _filters(netlink: Rtnetlink, device: int, parent: int, names: Mapping[int, s
         digest = _digest(one.kind, one.info, *(value for _, value in sorted(stays.items())))
         place: Identity = ("filter", names[device], parent & 0xFFFF_0000, one.info >> 16, *own)
         found[place] = Held(one.kind, digest, names[device], one.parent, one.handle, one.info, options)
-    return found
+    full = {place[3] for place in found}
+    left = {preference: held for preference, held in empty.items() if preference not in full}
+    return found | {("empty", names[device], parent & 0xFFFF_0000, number): held for number, held in left.items()}
 
 
 _U32_STAYS = frozenset({1, 3, 4, 5, 10})  # TCA_U32_CLASSID, LINK, DIVISOR, SEL, MARK
@@ -271,7 +287,7 @@ _ACTION, _U32_MARK = 7, 10
 def _own_handle(one: _Tc) -> tuple[int, ...] | None:
     """The handle as a part has it; None of what the kernel has made by itself."""
     if one.kind != "u32":
-        return (one.handle,) if one.handle else None
+        return (one.handle,)
     table, node = one.handle >> 20, one.handle & 0xFFF
     if table >= _NODES:
         return (0, node) if node else None

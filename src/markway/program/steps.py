@@ -72,13 +72,17 @@ class _Way:
 
     def __init__(self, old: list[Part], new: list[Part], unfit: frozenset[str]) -> None:
         self.new = {part.key: part for part in new}
-        self.old = Below({part.key: part for part in old}.values())
+        self.kept = {group_of(part) for part in new if isinstance(part, Filter)}
+        self.old = Below({part.key: part for part in old if not self._filled(part)}.values())
         first = self.old.with_dependents(_in_the_way(self.old.parts, self.new, unfit))
         self.first = [part for part in self.old.parts if part.key in first]
         self.here = {part.key: part for part in self.old.parts if part.key not in first}
         self.groups = Below(self.here.values()).groups.keys()
         self.begun: set[Group] = set()
-        self.kept = {group_of(part) for part in new if isinstance(part, Filter)}
+
+    def _filled(self, part: Part) -> bool:
+        """Whether a preference that is empty gets filters."""
+        return isinstance(part, Filter) and not part.handle and group_of(part) in self.kept
 
     def steps(self) -> Steps:
         """All of them."""
@@ -215,15 +219,19 @@ def _each(part: Part, texts: Iterable[str], undo: tuple[Command, ...]) -> Iterat
 
 def _exchanged(old: Filter, new: Filter) -> Iterator[Step]:
     """A filter that cannot change in place; a copy of the new one stands in meanwhile."""
-    table, _, number = old.handle.rpartition(":")
-    node = int(number or "0", 16)
-    copy = replace(new, handle=f"{table}:{_ASIDE + node:x}")
-    roomy = 0 < node < _ASIDE
-    steps = [(copy.add(), copy.delete())] if roomy else []
+    copy = copy_of(new)
+    steps = [(copy.add(), copy.delete())] if copy else []
     steps += [(old.delete(), old.add()), (new.add(), new.delete())]
-    steps += [(copy.delete(), copy.add())] if roomy else []
+    steps += [(copy.delete(), copy.add())] if copy else []
     for texts, undo in steps:
         yield from _each(new, texts, tuple(Command(new.tool, text) for text in undo))
+
+
+def copy_of(part: Filter) -> Filter | None:
+    """What stands in for a u32 filter while that is made anew; None of what has no room for it."""
+    table, _, number = part.handle.rpartition(":")
+    node = int(number, 16) if part.kind == "u32" and number else 0
+    return replace(part, handle=f"{table}:{_ASIDE + node:x}") if 0 < node < _ASIDE else None
 
 
 def _swept(part: Filter, *, lenient: bool = False) -> Command:
