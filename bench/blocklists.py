@@ -108,12 +108,12 @@ class Markway(Contender):
         self.content = parse("\n".join(texts).encode()).content
         self.layout = layout_for(self.content)
         held = elements(self.content.spans, self.layout)
-        empty, coming, loaded = (
-            Program({OWNER: blocklists_fragment([ITEM], standing)})
-            for standing in ({}, {ITEM.name: Layouts(None, self.layout)}, {ITEM.name: Layouts(self.layout)})
+        coming, loaded = (
+            Program({OWNER: blocklists_fragment([ITEM], {ITEM.name: layouts})})
+            for layouts in (Layouts(None, self.layout), Layouts(self.layout))
         )
         with guarded.inside(), Netlink() as netlink:
-            nft.run("\n".join(lines(diff(empty, coming))))
+            nft.run("\n".join(lines(diff(Program(), coming))))
             prefix_sets.fill(netlink, set_names(ITEM.name, self.layout), held)
             nft.run("\n".join(lines(diff(coming, loaded))))
 
