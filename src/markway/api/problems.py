@@ -14,6 +14,7 @@ from markway.apply.confirm import AwaitedError, NothingAwaitedError, NothingToUn
 from markway.apply.store import BusyError, StoreError
 from markway.apply.transaction import ApplyError
 from markway.config.problems import ConfigError, WrongValue
+from markway.director.blocklists import NoSuchListError, NotNowError
 from markway.director.farm import NoSuchBackendError
 from markway.kernel.netlink import NetlinkError
 from markway.kernel.nft import NftError, NftMissingError
@@ -43,6 +44,8 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     **dict.fromkeys(_CONFLICT, HTTPStatus.CONFLICT),
     WrongValue: HTTPStatus.UNPROCESSABLE_ENTITY,
     MarksError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NoSuchListError: HTTPStatus.NOT_FOUND,
+    NotNowError: HTTPStatus.SERVICE_UNAVAILABLE,
     ApplyError: HTTPStatus.INTERNAL_SERVER_ERROR,
     StoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
     NftError: HTTPStatus.INTERNAL_SERVER_ERROR,

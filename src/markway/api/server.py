@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markway.apply.confirm import settle
 from markway.apply.store import StoreError
-from markway.director.daemon import KERNEL_ERRORS
+from markway.director.enforcer import KERNEL_ERRORS
 from markway.director.events import Event
 from markway.kernel.netlink import Netlink
 

@@ -19,6 +19,7 @@ from markway.apply.transaction import (
     states_for,
 )
 from markway.config.load import load
+from markway.config.model import Config
 from markway.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
@@ -124,6 +125,17 @@ def confirmed(store: Store) -> Pending:
         raise NothingAwaitedError("too late: the time for confirmation has passed and the change is being undone")
     store.set_pending(None)
     return pending
+
+
+def configured(store: Store, netlink: Netlink) -> Config:
+    """The configuration in force; an empty one if none is.
+
+    Raises:
+        StoreError: it is not there any more.
+        ConfigError: it is none for this version.
+    """
+    config = present(store, netlink).config
+    return load(store.config(config)).config if config else Config()
 
 
 def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes:

@@ -23,12 +23,14 @@ from markway.apply.layouts import layouts_of, record_of
 from markway.apply.log import Entry, compacted
 from markway.balance.state import BackendState, Hold
 from markway.config.load import Source
+from markway.guard.overlays import overlay_of, overlay_record
 from markway.marks import Block, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from markway.compiler.blocklists import Layouts
+    from markway.guard.overlays import Overlay
     from markway.program.model import Program
 
 _SPARE = 1 << 20
@@ -233,6 +235,18 @@ class Store:
     def keep_layouts(self, layouts: Mapping[str, Layouts]) -> None:
         """Remember the same."""
         self._write("layouts.json", json.dumps(record_of(layouts)))
+
+    def overlays(self) -> dict[str, Overlay]:
+        """What was changed in lists by hand, by list."""
+        record = self._read("overlays.json")
+        try:
+            return {name: overlay_of(one) for name, one in (record or {}).items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._broken("overlays.json", error) from error
+
+    def keep_overlays(self, overlays: Mapping[str, Overlay]) -> None:
+        """Remember the same."""
+        self._write("overlays.json", json.dumps({name: overlay_record(one) for name, one in overlays.items() if one}))
 
     def verified(self) -> dict[str, Any]:
         """What the kernel looked like after the last apply: `program`, `generation`, `digest`, `plumbing`."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held_by, load, need_root, refuse, seconds, told
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held_by, load, need_root, refuse, say, seconds, told
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
     from markway.config.load import Loaded
     from markway.config.model import Config
+    from markway.director.alone import Alone
     from markway.program.diff import Changes
     from markway.program.model import Program
 
@@ -40,10 +40,6 @@ def register(app: typer.Typer) -> None:
     )(rollback)
 
 
-def _say(message: str) -> None:
-    print(f"markway: {message}", file=sys.stderr)
-
-
 def apply(
     file: File = DEFAULT_PATH,
     confirm: Annotated[
@@ -58,6 +54,7 @@ def apply(
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import compiled_for, present, put, states_for
+    from markway.cli import listing
     from markway.kernel.netlink import Netlink
 
     begun = time.monotonic()
@@ -65,22 +62,25 @@ def apply(
     patience = seconds(wait)
     loaded = load(file, as_json=as_json)
     for warning in loaded.warnings:
-        _say(f"{warning} (a warning)")
+        say(f"{warning} (a warning)")
     need_root("apply")
     _refuse_lockout(loaded, risked=confirm is not None, as_json=as_json)
     store = Store(state_folder())
-    with told(as_json=as_json), store.locked(patience, _say), Netlink() as netlink:
+    with told(as_json=as_json):
+        lists = listing.read(store, loaded.config)
+    with told(as_json=as_json), store.locked(patience, say), Netlink() as netlink:
         settle(store, netlink)
         now = present(store, netlink)
         refuse_if_awaited(store, now)
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
-        if now.damage:
-            _say(f"{now.damage}: writing the table anew")
-        if now.standing and now.standing.why:
-            _say(f"{now.standing.why}: putting it right")
-        store.keep_registry(compiled.registry)
         waits = deadline is not None and undoable(now, compiled.program, digest)
+        _refuse_listed(loaded, lists, risked=waits)
+        if now.damage:
+            say(f"{now.damage}: writing the table anew")
+        if now.standing and now.standing.why:
+            say(f"{now.standing.why}: putting it right")
+        store.keep_registry(compiled.registry)
         if waits and deadline is not None:
             arm(store, compiled.program, digest, deadline)
         try:
@@ -92,8 +92,12 @@ def apply(
     if not store.is_attended():
         _warn_unwatched(loaded.config)
     _adopt(store)
+    with told(as_json=as_json):
+        whole = listing.load(store, lists)
     mended = not changes and bool(now.faults)
     _report(changes, time.monotonic() - begun, confirm if waits else None, mended=mended, as_json=as_json)
+    if not whole:
+        raise typer.Exit(1)
 
 
 def _refuse_lockout(loaded: Loaded, *, risked: bool, as_json: bool) -> None:
@@ -105,7 +109,19 @@ def _refuse_lockout(loaded: Loaded, *, risked: bool, as_json: bool) -> None:
     if problem and not (risked or not loaded.config.firewalling.refuse_lockout):
         refuse(ConfigError([problem]), as_json=as_json)
     if problem:
-        _say(f"{problem} (a warning)")
+        say(f"{problem} (a warning)")
+
+
+def _refuse_listed(loaded: Loaded, lists: Alone | None, *, risked: bool) -> None:
+    """The same of who is on a list, whose packets are refused also in the connection that there is."""
+    from markway.cli.lockout import listed
+    from markway.config.problems import ConfigError
+
+    problem = lists and listed(loaded, lists)
+    if problem and not (risked or not loaded.config.firewalling.refuse_lockout):
+        raise ConfigError([problem])
+    if problem:
+        say(f"{problem} (a warning)")
 
 
 def _adopt(store: Store) -> None:
@@ -117,7 +133,7 @@ def _adopt(store: Store) -> None:
     except NoDaemonError:
         return
     except RefusedError as error:
-        _say(f"the daemon has not taken it over yet: {error}")
+        say(f"the daemon has not taken it over yet: {error}")
 
 
 def _warn_unwatched(config: Config) -> None:
@@ -127,7 +143,7 @@ def _warn_unwatched(config: Config) -> None:
         first = watched[0]
         what = "check" if first.check else "load to be read" if first.load else "schedule that asks the daemon"
         others = f" (and {len(watched) - 1} more)" if len(watched) > 1 else ""
-        _say(f"service {first.name}{others} has a {what}, and the daemon does not run: markway run")
+        say(f"service {first.name}{others} has a {what}, and the daemon does not run: markway run")
 
 
 def _warn_unforwarded(program: Program) -> None:
@@ -137,7 +153,7 @@ def _warn_unforwarded(program: Program) -> None:
     for version in (4, 6):
         if f"listeners{version}" in program.sets and not forwarding(version):
             name = forwarding_name(version)
-            _say(f"this machine does not forward IPv{version}, so no backend can be reached: sysctl -w {name}=1")
+            say(f"this machine does not forward IPv{version}, so no backend can be reached: sysctl -w {name}=1")
 
 
 def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool, as_json: bool) -> None:
@@ -169,28 +185,33 @@ def confirm(wait: Wait = _WAIT, as_json: Json = False) -> None:
 
     need_root("confirm")
     store = Store(state_folder())
-    with told(), store.locked(seconds(wait), _say):
+    with told(), store.locked(seconds(wait), say):
         pending = confirmed(store)
     print(json.dumps({"confirmed": pending.program}) if as_json else f"Confirmed: program {pending.program[:8]} stays.")
 
 
 def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
     """Go back to the program that was in force before the present one."""
-    from markway.apply.confirm import roll_back
+    from markway.apply.confirm import configured, roll_back
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import present
+    from markway.cli import listing
     from markway.kernel.netlink import Netlink
 
     need_root("rollback")
     store = Store(state_folder())
-    with told(), store.locked(seconds(wait), _say), Netlink() as netlink:
+    with told(), store.locked(seconds(wait), say), Netlink() as netlink:
         now = present(store, netlink)
         changes = roll_back(store, netlink, now, "rollback")
         store.set_pending(None)
     _adopt(store)
+    with told(as_json=as_json), Netlink() as netlink:
+        whole = listing.load(store, listing.read(store, configured(store, netlink)))
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:
         has = held_by(changes.new)
         print(f"Back to program {changes.new.id[:8]}: {has} in force.")
+    if not whole:
+        raise typer.Exit(1)

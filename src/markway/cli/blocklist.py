@@ -1,24 +1,162 @@
-"""`markway blocklist status`: what the lists say, and what of it is in force."""
+"""`markway blocklist`: what the lists say, what of it is in force, and changes by hand."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import Json, count, need_root, told
+from markway.cli.common import Json, count, fail, need_root, told
 
 if TYPE_CHECKING:
+    from markway.apply.store import Store
     from markway.config.blocklisting import Blocklist
+    from markway.config.model import Address
+    from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
 
-app = typer.Typer(no_args_is_help=True, help="Look at the lists of who is kept out.")
+app = typer.Typer(no_args_is_help=True, help="Look at the lists of who is kept out, and change them by hand.")
+
+_SHOWN = 5
+"""Changes by hand, before the rest is counted."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The list, as the file calls it.")]
+Entries = Annotated[list[str], typer.Argument(metavar="ENTRY...", help="Addresses, prefixes and ranges.")]
 
 
 @app.callback()
 def _root() -> None:
-    """Look at the lists of who is kept out."""
+    """Look at the lists of who is kept out, and change them by hand."""
+
+
+@app.command(
+    epilog="At once, and until you remove it: also over restarts, a reboot, and whatever the list's source says. "
+    "Who is allowed, by [allowlist] or by the list, passes all the same."
+)
+def add(name: Name, entries: Entries, as_json: Json = False) -> None:
+    """Keep somebody out by a list, by hand."""
+    _edit("add", name, entries, as_json=as_json)
+
+
+@app.command(epilog="At once; what the list's source names is left out from then on too, until you add it.")
+def remove(name: Name, entries: Entries, as_json: Json = False) -> None:
+    """Take somebody out of a list, by hand."""
+    _edit("remove", name, entries, as_json=as_json)
+
+
+def _edit(verb: str, name: str, entries: list[str], *, as_json: bool) -> None:
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+    from markway.config.problems import WrongValue
+    from markway.director.blocklists import NoSuchListError, NotNowError
+    from markway.guard.overlays import entries_of
+
+    need_root(f"blocklist {verb}")
+    store = Store(state_folder())
+    try:
+        wanted = entries_of(entries)
+        with told(as_json=as_json):
+            if verb == "add":
+                _refuse_lockout(store, name, wanted)
+            done = _edited(store, verb, name, entries)
+    except WrongValue as wrong:
+        fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message)
+    except (NoSuchListError, NotNowError) as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps(done, indent=2))
+        return
+    what = f"{count(len(entries), 'entry')} {'added' if verb == 'add' else 'removed'}"
+    print(f"{name}: {what}, {'in force' if done['changed'] else 'which changed nothing in the kernel'}.")
+    if done["allowed"]:
+        print(f"Allowed all the same: {_some(done['allowed'])}")
+
+
+def _edited(store: Store, verb: str, name: str, entries: list[str]) -> dict[str, Any]:
+    """What came of it, by the daemon if it runs."""
+    from urllib.parse import quote
+
+    from markway.apply.confirm import configured
+    from markway.cli.ask import NoDaemonError
+    from markway.cli.listing import tell
+    from markway.cli.operator import Operator
+    from markway.director.alone import Alone
+    from markway.guard.overlays import entries_of
+    from markway.kernel.netlink import Netlink
+
+    try:
+        with Operator(store) as operator:
+            done: dict[str, Any] = operator.tell("POST", f"blocklists/{quote(name)}/entries", {verb: entries})
+            return done
+    except NoDaemonError:
+        with Netlink() as netlink:
+            lists = Alone(store, configured(store, netlink).blocklisting)
+        both = {"add": entries_of([]), "remove": entries_of([]), verb: entries_of(entries)}
+        return lists.edit(name, both["add"], both["remove"], tell).record
+
+
+def _refuse_lockout(store: Store, name: str, added: AddressSet) -> None:
+    """End the command if it would cut the ssh connection that it is run from."""
+    from markway.apply.confirm import configured
+    from markway.guard.prefixes import AddressSet
+    from markway.kernel.netlink import Netlink
+    from markway.kernel.ssh import session
+
+    found = session()
+    if found is None or found.device == "lo" or found.client not in added:
+        return
+    with Netlink() as netlink:
+        config = configured(store, netlink)
+    own = (network for item in config.blocklisting.lists if item.name == name for network in item.allow)
+    if config.firewalling.refuse_lockout and found.client not in AddressSet.of((*config.blocklisting.allow, *own)):
+        fail(f"it would lock you out: your ssh connection is from {found.client}; allow that first, in [allowlist]")
+
+
+@app.command("test", epilog="Exit status 1 if no list refuses it.")
+def look_up(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Whom to look for.")], as_json: Json = False
+) -> None:
+    """Show which lists have an address, by which entry, and whether the kernel refuses it."""
+    from ipaddress import ip_address
+
+    from markway.kernel.netlink import Netlink
+
+    need_root("blocklist test")
+    try:
+        wanted = ip_address(address)
+    except ValueError:
+        fail(f'"{address}" is no address', 2)
+    with told(as_json=as_json), Netlink() as netlink:
+        found = _tested(netlink, wanted)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        for one in found:
+            state = "refused" if one["refused"] else "allowed" if one["allowed"] else "NOT IN FORCE"
+            print(f"{one['name']}: {state}, {one['entry']}{' added by hand' if one['by_hand'] else ''}")
+        if not found:
+            print(f"{address} is on no list")
+    if not any(one["refused"] for one in found):
+        raise typer.Exit(1)
+
+
+def _tested(netlink: Netlink, address: Address) -> list[dict[str, Any]]:
+    from markway.apply.confirm import configured
+    from markway.apply.place import state_folder
+    from markway.apply.store import Store
+    from markway.compiler.blocklists import Layouts, set_names
+    from markway.director.alone import Alone
+    from markway.kernel import prefix_sets
+
+    store = Store(state_folder())
+    layouts, found = store.layouts(), []
+    for hit in Alone(store, configured(store, netlink).blocklisting).hits(address):
+        layout = layouts.get(hit.item.name, Layouts()).layout
+        refused = layout is not None and prefix_sets.covers(netlink, set_names(hit.item.name, layout), address)
+        facts = {"entry": hit.entry, "by_hand": hit.by_hand, "allowed": hit.allowed, "refused": refused}
+        found.append({"name": hit.item.name, **facts})
+    return found
 
 
 @app.command(
@@ -47,14 +185,19 @@ def _taken(netlink: Netlink) -> list[dict[str, Any]]:
     from markway.compiler.blocklists import Layouts
     from markway.config.load import load
     from markway.director.fetching import Shelf
+    from markway.guard.overlays import Overlay, overlay_record
     from markway.kernel import table
 
     store = Store(state_folder())
     now = present(store, netlink)
     lists = load(store.config(now.config)).config.blocklisting.lists if now.config else ()
-    layouts, counters = store.layouts(), table.read_counters(netlink)
+    layouts, overlays, counters = store.layouts(), store.overlays(), table.read_counters(netlink)
     shelf = Shelf(store.folder / "blocklists")
-    return [_record(item, shelf, layouts.get(item.name, Layouts()), counters, netlink) for item in lists]
+    return [
+        _record(item, shelf, layouts.get(item.name, Layouts()), counters, netlink)
+        | overlay_record(overlays.get(item.name, Overlay()))
+        for item in lists
+    ]
 
 
 def _record(item: Blocklist, shelf: Any, both: Any, counters: Any, netlink: Netlink) -> dict[str, Any]:
@@ -100,7 +243,15 @@ def _show(found: list[dict[str, Any]]) -> None:
             print(f"  {count(one['faulty'], 'line')} left out, as {one['fault']}")
         if one["hosts"]:
             print(f"  {count(one['hosts'], 'prefix')} with bits of a host, which were ignored")
+        for what in ("added", "removed"):
+            if one[what]:
+                print(f"  {what} by hand: {_some(one[what])}")
         if one["failure"]:
             print(f"  {one['failure']}")
     if not found:
         print("no lists")
+
+
+def _some(entries: list[str]) -> str:
+    more = len(entries) - _SHOWN
+    return ", ".join(entries[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

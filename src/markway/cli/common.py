@@ -44,6 +44,11 @@ def fail(message: str, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
+def say(message: str) -> None:
+    """Say something beside what was asked for."""
+    print(f"markway: {message}", file=sys.stderr)
+
+
 def seconds(text: str) -> float:
     """A duration from the command line, as `60s` or `5m`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)", text)

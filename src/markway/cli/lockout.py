@@ -9,8 +9,10 @@ from markway.config.firewalling import Verdict
 if TYPE_CHECKING:
     from markway.config.load import Loaded
     from markway.config.problems import Problem
+    from markway.director.alone import Alone
 
-_HINT = 'let it in; or take the risk with --confirm 60s, or with lockout = "accept" in [firewall]'
+_RISK = 'take the risk with --confirm 60s, or with lockout = "accept" in [firewall]'
+_HINT = f"let it in; or {_RISK}"
 
 
 def lockout(loaded: Loaded) -> Problem | None:
@@ -29,3 +31,18 @@ def lockout(loaded: Loaded) -> Problem | None:
     becomes = "rejected" if verdict is Verdict.REJECT else "dropped"
     what = f"it would lock you out: a new ssh connection like yours, {connection}, would be {becomes}"
     return problem_at(loaded.sources, origin, what, _HINT)
+
+
+def listed(loaded: Loaded, lists: Alone) -> Problem | None:
+    """Which list would refuse all packets of the ssh connection that this is run from, if one does."""
+    from markway.config.place import problem_at
+    from markway.kernel.ssh import session
+
+    found = session()
+    if found is None or found.device == "lo":
+        return None
+    hit = next((hit for hit in lists.hits(found.client) if not hit.allowed), None)
+    if hit is None:
+        return None
+    what = f"it would lock you out: your ssh connection is from {found.client}, which is in {hit.entry} of this list"
+    return problem_at(loaded.sources, hit.item.origin, what, f'allow = "{found.client}" lets it in; or {_RISK}')

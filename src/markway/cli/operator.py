@@ -66,7 +66,7 @@ class Operator:
         """Drain, disable or enable backends, all or, if one is unknown, none."""
         body = {"backends": names, "hold": str(hold), "deadline": deadline, "cut": cut}
         try:
-            done: list[Record] = self._tell("POST", "hold", body)
+            done: list[Record] = self.tell("POST", "hold", body)
         except NoDaemonError:
             done = self._amend(names, lambda state: replace(state, hold=hold))
             ends = None if deadline is None else Patience(time.time() + deadline, cut)
@@ -81,7 +81,7 @@ class Operator:
         """Give a backend another weight, or (None) the file's."""
         service, _, backend = (quote(part) for part in name.partition("/"))
         try:
-            done: Record = self._tell("PUT", f"services/{service}/backends/{backend}/weight", {"weight": weight})
+            done: Record = self.tell("PUT", f"services/{service}/backends/{backend}/weight", {"weight": weight})
         except NoDaemonError:
             return self._amend([name], lambda state: replace(state, weight=weight))[0]
         return {**done, "name": name, "reason": (done["checked"] or {}).get("reason", "")}
@@ -90,7 +90,7 @@ class Operator:
         """How far backends are emptied; one that is not drained any more is missing."""
         if self.by_daemon:
             try:
-                found: Mapping[str, Record] = self._tell("GET", "drains")
+                found: Mapping[str, Record] = self.tell("GET", "drains")
             except NoDaemonError:
                 pass  # it ended meanwhile: what it began goes on
             else:
@@ -100,6 +100,26 @@ class Operator:
                     if (one := found.get(name))
                 ]
         return self._counted(names)
+
+    def tell(self, method: str, path: str, body: Record | None = None) -> Any:
+        """Ask the daemon, and end the command if it refuses; one that only begins or is about to end is waited for.
+
+        Raises:
+            NoDaemonError: none runs.
+        """
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._daemon.send(method, path, body)
+            except RefusedError as error:
+                fail(str(error))
+            except NoDaemonError:
+                if not self._store.is_attended():
+                    self.by_daemon = False
+                    raise
+                if time.monotonic() > end:
+                    fail("the daemon runs, but nobody answers at its socket")
+                time.sleep(0.05)
 
     def _counted(self, names: list[str]) -> list[Emptying]:
         """The same without the daemon: what is left is counted here, and cut here."""
@@ -120,22 +140,6 @@ class Operator:
     def _cut(self, names: list[str]) -> None:
         enforcer = self._own()
         enforcer.forget([mark for mark, name in enforcer.marks.items() if name in names], Protocol)
-
-    def _tell(self, method: str, path: str, body: Record | None = None) -> Any:
-        """Ask the daemon; one that only begins or is about to end is waited for."""
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                return self._daemon.send(method, path, body)
-            except RefusedError as error:
-                fail(str(error))
-            except NoDaemonError:
-                if not self._store.is_attended():
-                    self.by_daemon = False
-                    raise
-                if time.monotonic() > end:
-                    fail("the daemon runs, but nobody answers at its socket")
-                time.sleep(0.05)
 
     def _own(self) -> Enforcer:
         if self._enforcer is None:

@@ -13,22 +13,25 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from markway.apply.store import StoreError
+from markway.apply.store import BusyError, StoreError
 from markway.compiler.blocklists import Layouts, set_names
 from markway.config.blocklisting import Blocklisting
+from markway.config.problems import WrongValue, did_you_mean
 from markway.director.events import Event
 from markway.director.fetching import Shelf, Source
-from markway.guard.layouts import Difference, difference, elements, layout_for
-from markway.guard.prefixes import AddressSet
+from markway.guard.layouts import Difference, changed_by, difference, elements, layout_for
+from markway.guard.overlays import Overlay, overlay_record
+from markway.guard.prefixes import BITS, AddressSet
 from markway.kernel import prefix_sets, table
 from markway.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from markway.apply.store import Store
     from markway.guard.layouts import Layout, Place
 
 _VERIFY = 5.0
@@ -39,9 +42,34 @@ _RETRY = 10.0
 
 _LONGEST = 3600.0
 
+_PATIENCE = 30.0
+"""Seconds to wait for a command that changes the machine."""
+
 
 class NotNowError(Exception):
     """Somebody else's program is in force, or the kernel refused; it is to be tried again."""
+
+
+class NoSuchListError(LookupError):
+    """No list in force has this name; the message says so."""
+
+
+class Edited(NamedTuple):
+    """What came of a change by hand."""
+
+    name: str
+    overlay: Overlay
+    """All such changes of the list."""
+    changed: int
+    """Elements in the kernel."""
+    allowed: AddressSet
+    """Who was to be added, and passes all the same: an allow-list wins."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        allowed = overlay_record(Overlay(self.allowed))["added"]
+        return {"name": self.name, "changed": self.changed, "allowed": allowed, **overlay_record(self.overlay)}
 
 
 @dataclass(slots=True)
@@ -50,8 +78,11 @@ class _Kept:
 
     source: Source
     held: AddressSet | None = None
+    """Its own: it is changed in place."""
     sizes: Counter[Place] = field(default_factory=Counter)
     """How many elements each of them holds."""
+    noted: bool = False
+    """Whether it is written down that they hold it."""
     failed: str = ""
     """Why its content could not be loaded."""
 
@@ -60,29 +91,24 @@ class Lists:
     """Brings lists into force and keeps them true. Used on one event loop; what takes time, in other threads."""
 
     def __init__(
-        self,
-        folder: Path,
-        layouts: Callable[[], Mapping[str, Layouts]],
-        relist: Callable[[Mapping[str, Layouts]], Awaitable[None]],
-        note: Callable[[Event], None],
+        self, store: Store, relist: Callable[[Mapping[str, Layouts]], Awaitable[None]], note: Callable[[Event], None]
     ) -> None:
-        """Prepare; nothing is touched before `keep`.
+        """Prepare; nothing is touched before `keep`, or `load`.
 
         Args:
-            folder: where the lists' texts are kept.
-            layouts: tells which sets each list has in the program in force.
+            store: where the lists' texts, sets and changes by hand are kept.
             relist: brings a program with other sets into force; raises NotNowError if it cannot.
             note: is called with what happens.
         """
-        self._shelf = Shelf(folder)
-        self._layouts = layouts
+        self._store = store
+        self._shelf = shelf_of(store)
         self._relist = relist
         self._note = note
         self._netlink = Netlink()
         self._wanted = Blocklisting()
-        self._allow = AddressSet()
         self._kept: dict[str, _Kept] = {}
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._verified = 0.0
         self._generation = -1
 
@@ -108,9 +134,62 @@ class Lists:
             for name, kept in list(self._kept.items()):
                 if kept.failed or kept.source.next_look() <= time.time():
                     await self._look(name, kept)
-            await self._verify_all()
+            if self._kept and time.monotonic() >= self._verified + _VERIFY:
+                await self.verify()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._pause())
+
+    async def load(self, sources: Iterable[Source]) -> dict[str, str]:
+        """Bring these lists into force as they were read last, once; by name, why one is not."""
+        for source in sources:
+            kept = self._kept[source.item.name] = _Kept(source)
+            async with self._writing:
+                await self._load(source.item.name, kept)
+        await self.verify()
+        return {
+            name: kept.failed or kept.source.note.failure or "nothing was ever read of it"
+            for name, kept in self._kept.items()
+            if kept.held is None
+        }
+
+    async def edit(self, name: str, added: AddressSet, removed: AddressSet) -> Edited:
+        """Add to a list by hand and take out of it: at once, and over all that its source says later.
+
+        It is written down first, so a kill leaves what comes into force with the next start.
+
+        Raises:
+            NoSuchListError: there is no such list.
+            WrongValue: all to be added are allowed, or nobody to be removed is on the list; nothing was changed.
+            BusyError, StoreError, OSError: it could not be written down; nothing was changed.
+            NotNowError: it is written down, but not in force yet.
+        """
+        async with self._writing:
+            kept = self._kept.get(name) or await self._begun(name)
+            more = added - self._allowed(kept)
+            if added and not more:
+                raise WrongValue("who is allowed, by [allowlist] or by the list, is not refused", "take it out there")
+            overlay = await asyncio.to_thread(self._amend, kept, added, removed)
+            changed = await self._edited(name, kept, more, removed)
+            if changed is None:
+                changed = await self._load(name, kept)
+            elif changed:
+                self._note(Event("list", f"blocklist {name}: changed by hand, {changed:,} changed"))
+            if kept.failed:
+                self._wake.set()
+                raise NotNowError(f"blocklist {name}: it is written down, but not in force yet: {kept.failed}")
+            return Edited(name, overlay, changed, added - more)
+
+    async def verify(self) -> None:
+        """Read samples of all lists back, if anybody has written to nftables since; mend what differs."""
+        self._verified = time.monotonic()
+        with suppress(StoreError, OSError):  # at the next look, perhaps
+            generation = table.generation(self._netlink)
+            if generation != self._generation:
+                for name in list(self._kept):
+                    async with self._writing:
+                        if kept := self._kept.get(name):
+                            await self._verify(name, kept)
+                self._generation = generation
 
     def _pause(self) -> float:
         looks = [kept.source.next_look() - time.time() for kept in self._kept.values()]
@@ -122,20 +201,32 @@ class Lists:
 
     async def _adopt(self) -> None:
         """Begin with lists that are new or changed, and forget those that are gone."""
-        wanted, self._allow = self._wanted, AddressSet.of(self._wanted.allow)
+        wanted = self._wanted
         names = {item.name for item in wanted.lists}
         if self._kept.keys() - names:
             self._kept = {name: kept for name, kept in self._kept.items() if name in names}
             with suppress(OSError):  # then they lie there a while longer
                 await asyncio.to_thread(self._shelf.forget_others, names)
-        for item in wanted.lists:
-            before = self._kept.get(item.name)
-            if before is None or before.source.item != item:
-                source = Source(item, self._shelf)
-                self._kept[item.name] = _Kept(source, before.held if before else None)
-                await asyncio.to_thread(source.restore)
-            if self._kept[item.name].source.listed:
-                await self._load(item.name, self._kept[item.name])
+        for name in names:
+            with suppress(NoSuchListError):  # another configuration came meanwhile
+                async with self._writing:
+                    await self._load(name, await self._begun(name))
+
+    async def _begun(self, name: str) -> _Kept:
+        """A list that is wanted, with what was read of it last."""
+        known = {item.name: item for item in self._wanted.lists}
+        if name not in known:
+            hint = did_you_mean(name, [*known])
+            raise NoSuchListError(f'there is no blocklist "{name}"' + (f" ({hint})" if hint else ""))
+        item = known[name]
+        before = self._kept.get(name)
+        if before and before.source.item == item:
+            return before
+        source = Source(item, self._shelf)
+        await asyncio.to_thread(source.restore)
+        kept = _Kept(source, before.held, before.sizes) if before else _Kept(source)
+        self._kept[name] = kept
+        return kept
 
     async def _look(self, name: str, kept: _Kept) -> None:
         source, before = kept.source, kept.source.note.failure
@@ -146,50 +237,106 @@ class Lists:
                 stays = "; what it had stays in force" if source.listed else ""
                 self._note(Event("warning", f"blocklist {name}: {source.note.failure}{stays}"))
         if listed or kept.failed:
-            await self._load(name, kept)
+            async with self._writing:
+                await self._load(name, kept)
 
-    async def _load(self, name: str, kept: _Kept) -> None:
-        """Have the kernel hold what a list says now."""
+    async def _load(self, name: str, kept: _Kept) -> int:
+        """Have the kernel hold what a list says now; how many elements that changed."""
         try:
             changed = await self._loaded(name, kept)
-        except (NotNowError, StoreError, OSError) as error:
+        except (NotNowError, BusyError, StoreError, OSError) as error:
             kept.held = None
             why = (error.strerror if isinstance(error, OSError) else None) or str(error)
             if why != kept.failed:
                 self._note(Event("error", f"blocklist {name} could not be loaded: {why}"))
             kept.failed = why
-            return
+            return 0
         kept.failed = ""
-        if changed and (listed := kept.source.listed):
-            self._note(Event("list", f"blocklist {name}: {listed.entries:,} entries in force, {changed:,} changed"))
+        if changed:
+            entries = kept.source.listed.entries if kept.source.listed else 0
+            self._note(Event("list", f"blocklist {name}: {entries:,} entries in force, {changed:,} changed"))
+        return changed
+
+    def _allowed(self, kept: _Kept) -> AddressSet:
+        return AddressSet.of((*kept.source.item.allow, *self._wanted.allow))
+
+    def _amend(self, kept: _Kept, added: AddressSet, removed: AddressSet) -> Overlay:
+        """Write down a change by hand."""
+        with self._store.locked(_PATIENCE):
+            overlays = self._store.overlays()
+            name, listed = kept.source.item.name, kept.source.listed
+            before = overlays.get(name, Overlay())
+            overlay = before.adding(added).removing(removed, listed.content if listed else AddressSet())
+            if overlay != before:
+                self._store.keep_overlays({**overlays, name: overlay})
+            elif removed and not added:
+                raise WrongValue(f"blocklist {name} does not have any of these")
+            return overlay
 
     async def _loaded(self, name: str, kept: _Kept) -> int:
         """How many elements that changed."""
-        listed = kept.source.listed
-        if listed is None:
+        listed, overlay = kept.source.listed, self._store.overlays().get(name)
+        if listed is None and overlay is None and kept.held is None:
             return 0
         both = self._layouts().get(name, Layouts())
-        taken = AddressSet.of(kept.source.item.allow) | self._allow
-        content, layout = await asyncio.to_thread(_placed, listed.content, taken, both.layout)
+        said = listed.content if listed else AddressSet()
+        content, layout = await asyncio.to_thread(_placed, said, overlay or Overlay(), self._allowed(kept), both.layout)
         if layout == both.layout:
             if kept.held is None:
                 await self._recognize(name, kept, layout, content)
             change = await asyncio.to_thread(_change, kept.held, content, layout)
             if change is not None:
-                await asyncio.to_thread(prefix_sets.change, self._netlink, set_names(name, layout), change)
+                await asyncio.to_thread(self._change, name, kept, layout, change)
                 kept.held = content
-                kept.sizes.update({place: len(firsts) for place, firsts in change.added.items()})
-                kept.sizes.subtract({place: len(firsts) for place, firsts in change.removed.items()})
                 return change.size
         kept.held = None
         await self._fill_aside(name, kept, both, layout, content)
         return kept.sizes.total()
 
+    async def _edited(self, name: str, kept: _Kept, added: AddressSet, removed: AddressSet) -> int | None:
+        """Change the sets in force by what was added and removed; None if that does not do."""
+        layout = self._layouts().get(name, Layouts()).layout
+        if kept.held is None or layout is None:
+            return None
+        changed = 0
+        try:
+            for wanted, add in ((added, True), (removed, False)):
+                for version, one in ((version, one) for version, spans in wanted.spans.items() for one in spans):
+                    change = changed_by(kept.held, version, one, layout, add=add)
+                    if change is None:
+                        kept.held = None
+                        return None
+                    await asyncio.to_thread(self._change, name, kept, layout, change)
+                    changed += change.size
+        except OSError:  # as when a set is full
+            kept.held = None
+            return None
+        return changed
+
+    def _change(self, name: str, kept: _Kept, layout: Layout, change: Difference) -> None:
+        """Change the sets in force."""
+        if not change.size:
+            return
+        self._doubt(name, kept)
+        prefix_sets.change(self._netlink, set_names(name, layout), change)
+        kept.sizes.update({place: len(firsts) for place, firsts in change.added.items()})
+        kept.sizes.subtract({place: len(firsts) for place, firsts in change.removed.items()})
+
+    def _doubt(self, name: str, kept: _Kept) -> None:
+        """The kernel is about to hold something else than is written down."""
+        self._shelf.keep_loaded(name, "")
+        kept.noted = False
+
     async def _recognize(self, name: str, kept: _Kept, layout: Layout, content: AddressSet) -> None:
-        """See whether the kernel holds the content already, as after a restart."""
+        """See whether the kernel holds the content already, as after a restart.
+
+        Samples alone would not tell one entry more or less.
+        """
+        if await asyncio.to_thread(_print_of, layout, content) != self._shelf.loaded(name):
+            return
         sizes = await asyncio.to_thread(_sizes, content, layout)
         if not await self._faults(name, layout, content, sizes):
-            kept.held, kept.sizes = content, sizes
+            kept.held, kept.sizes, kept.noted = content, sizes, True
 
     async def _fill_aside(self, name: str, kept: _Kept, both: Layouts, layout: Layout, content: AddressSet) -> None:
         """Fill sets of a generation that was never there, then have the rules refer to them."""
@@ -199,21 +346,12 @@ class Lists:
         sizes = await asyncio.to_thread(_filled, self._netlink, name, layout, content)
         if faults := await self._faults(name, layout, content, sizes):
             raise NotNowError(f"read back, the kernel differs: {faults[0]}")
+        self._doubt(name, kept)
         await self._relist({**self._layouts(), name: Layouts(layout)})
         kept.held, kept.sizes = content, sizes
 
-    async def _verify_all(self) -> None:
-        if not self._kept or time.monotonic() < self._verified + _VERIFY:
-            return
-        self._verified = time.monotonic()
-        with suppress(StoreError, OSError):  # at the next look, perhaps
-            generation = table.generation(self._netlink)
-            if generation != self._generation:
-                for name, kept in list(self._kept.items()):
-                    await self._verify(name, kept)
-                self._generation = generation
-
     async def _verify(self, name: str, kept: _Kept) -> None:
+        """Read samples back, load the list again if it is not as it should be, and write down that it is."""
         layout = self._layouts().get(name, Layouts()).layout
         if kept.held is None or layout is None:
             return
@@ -221,14 +359,37 @@ class Lists:
             self._note(Event("mended", f"blocklist {name} is loaded again: {faults[0]}"))
             kept.held = None
             await self._load(name, kept)
+        elif not kept.noted:
+            self._shelf.keep_loaded(name, await asyncio.to_thread(_print_of, layout, kept.held))
+            kept.noted = True
+
+    def _layouts(self) -> Mapping[str, Layouts]:
+        """Which sets each list has in the program in force."""
+        return self._store.layouts()
 
     async def _faults(self, name: str, layout: Layout, content: AddressSet, sizes: Mapping[Place, int]) -> list[str]:
         return await asyncio.to_thread(_faults, self._netlink, set_names(name, layout), content, sizes)
 
 
-def _placed(content: AddressSet, taken: AddressSet, before: Layout | None) -> tuple[AddressSet, Layout]:
-    left = content - taken
-    return left, layout_for(left, before)
+def shelf_of(store: Store) -> Shelf:
+    """Where a state folder has the lists' texts."""
+    return Shelf(store.folder / "blocklists")
+
+
+def _placed(
+    said: AddressSet, overlay: Overlay, allowed: AddressSet, before: Layout | None
+) -> tuple[AddressSet, Layout]:
+    """What a list comes to, as spans of its own, and the sets for that."""
+    left = overlay.over(said) - allowed
+    return AddressSet({version: [*spans] for version, spans in left.spans.items()}), layout_for(left, before)
+
+
+def _print_of(layout: Layout, content: AddressSet) -> str:
+    """What tells a content and its sets from all others."""
+    told = blake2b(repr(layout).encode(), digest_size=16)
+    for version, spans in content.spans.items():
+        told.update(b"".join([one.to_bytes(BITS[version] // 4) for one in spans]))
+    return told.hexdigest()
 
 
 def _change(held: AddressSet | None, content: AddressSet, layout: Layout) -> Difference | None:

@@ -9,13 +9,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from markway.apply.bans import FILE
-from markway.apply.store import BusyError, Patience, StoreError
-from markway.apply.transaction import ApplyError
+from markway.apply.store import Patience
 from markway.balance.state import Hold
 from markway.config.model import Config, Schedule
 from markway.config.problems import ConfigError
 from markway.director.blocklists import Lists, NotNowError
-from markway.director.enforcer import Enforcer, ForeignError
+from markway.director.enforcer import KERNEL_ERRORS, Enforcer, ForeignError
 from markway.director.events import Event, Events
 from markway.director.farm import Farm
 from markway.director.guarding.watch import Guarding
@@ -24,8 +23,6 @@ from markway.director.orphans import Orphans, remove
 from markway.director.queueing import QueueWorker, Telling
 from markway.director.signs import Signs
 from markway.director.watch import Watch
-from markway.kernel.nft import NftError
-from markway.marks import MarksError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,9 +37,6 @@ if TYPE_CHECKING:
     from markway.program.diff import Changes
 
 T = TypeVar("T")
-
-KERNEL_ERRORS = (ApplyError, BusyError, StoreError, OSError, NftError, ConfigError, MarksError)
-"""What can go wrong between the daemon and the machine; OSError is the kernel's no, and a disk that is full."""
 
 _LOOK = 1.0
 """Seconds between two looks at whether the kernel still holds the program, and at how many flows a drain has left."""
@@ -77,7 +71,7 @@ class Director:
         self.queue = QueueWorker()
         self._telling = Telling(self.queue)
         self.guarding = Guarding(store.folder / FILE, self._note)
-        self.lists = Lists(store.folder / "blocklists", store.layouts, self._relist, self._note)
+        self.lists = Lists(store, self._relist, self._note)
         self._orphans = Orphans()
         self._adopted: Mapping[int, str] = {}
         self._wake = asyncio.Event()

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle, undoable
 from markway.apply.log import program_at
 from markway.apply.observe import packets
-from markway.apply.store import BusyError
+from markway.apply.store import BusyError, StoreError
 from markway.apply.transaction import ApplyError, compiled_for, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
 from markway.config.load import load
 from markway.config.model import Config
+from markway.config.problems import ConfigError
 from markway.director.silence import Passed
 from markway.kernel import table
 from markway.kernel.conntrack import connections_by_mark, forget
 from markway.kernel.netlink import Netlink
+from markway.kernel.nft import NftError
 from markway.kernel.rtnetlink import Stir
-from markway.marks import Registry
+from markway.marks import MarksError, Registry
 from markway.program.model import Program
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from markway.config.load import Loaded
     from markway.config.model import Protocol
     from markway.program.diff import Changes
+
+KERNEL_ERRORS = (ApplyError, BusyError, StoreError, OSError, NftError, ConfigError, MarksError)
+"""What can go wrong between the daemon and the machine; OSError is the kernel's no, and a disk that is full."""
 
 _PATIENCE = 30.0
 """Seconds to wait for a command that holds the lock."""

@@ -80,15 +80,37 @@ class Shelf:
             _replace(self.folder / name, text)
         _replace(self._note(name), json.dumps(asdict(note)).encode())
 
+    def loaded(self, name: str) -> str:
+        """Which content the kernel was last found to hold, as `keep_loaded` was told; empty if that is not known."""
+        try:
+            return self._loaded(name).read_text()
+        except (OSError, ValueError):
+            return ""
+
+    def keep_loaded(self, name: str, content: str) -> None:
+        """Remember the same; empty before the kernel is changed. Not flushed to the disk: a reboot ends both.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if content:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._loaded(name).write_text(content)
+        else:
+            self._loaded(name).unlink(missing_ok=True)
+
     def forget_others(self, names: Collection[str]) -> None:
         """Remove lists that are none of these."""
-        wanted = {path for name in names for path in (self.folder / name, self._note(name))}
+        wanted = {path for name in names for path in (self.folder / name, self._note(name), self._loaded(name))}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
     def _note(self, name: str) -> Path:
         return self.folder / f".{name}.json"
+
+    def _loaded(self, name: str) -> Path:
+        return self.folder / f".{name}.loaded"
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -112,6 +134,8 @@ class Source:
         self.note = Note(item.source)
         self.listed: Listed | None = None
         self._shelf = shelf
+        self._unkept: bytes | None = None
+        self._failure_kept = ""
         self._seen: tuple[int, ...] = ()
         self._read: tuple[int, ...] = ()
         self._read_failure = ""
@@ -121,6 +145,7 @@ class Source:
         kept = self._shelf.read(self.item.name)
         if kept and kept[1].source == self.item.source:
             self.listed, self.note = parse(kept[0]), kept[1]
+            self._failure_kept = self.note.failure
         return self.listed
 
     def next_look(self) -> float:
@@ -132,12 +157,17 @@ class Source:
         return note.asked + max(wait, item.minimum_age)
 
     def look(self, now: float) -> Listed | None:
+        """Look at the source, and keep what it says; as `ask`."""
+        listed = self.ask(now)
+        self.keep()
+        return listed
+
+    def ask(self, now: float) -> Listed | None:
         """Look at the source: what it says now, or None if that is what it said before, or nothing of use.
 
         `note.failure` tells these two apart.
         """
-        before = self.note
-        self.note = replace(before, asked=now)
+        self.note = replace(self.note, asked=now)
         listed, text = None, None
         try:
             found = self._changed_file() if self.item.file else self._fetched()
@@ -153,16 +183,20 @@ class Source:
         except OSError as error:
             failure = error.strerror or str(error)
         self.note = replace(self.note, failure=failure)
-        self._keep(before, text if listed else None)
-        self.listed = listed or self.listed
+        if listed:
+            self.listed, self._unkept = listed, text
         return listed
 
-    def _keep(self, before: Note, text: bytes | None) -> None:
-        if text is None and self.item.file and self.note.failure == before.failure:
+    def keep(self) -> None:
+        """Keep what was read last for the next process."""
+        text, self._unkept = self._unkept, None
+        if text is None and self.item.file and self.note.failure == self._failure_kept:
             return  # a look at a file every second is nothing to write down
+        self._failure_kept = self.note.failure
         try:
             self._shelf.write(self.item.name, self.note, text)
         except OSError as error:
+            self._unkept = text
             self.note = replace(self.note, failure=f"it cannot be kept: {error.strerror or error}")
 
     def _changed_file(self) -> Download | None:

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from markway.config.problems import ConfigError
-from markway.director.daemon import KERNEL_ERRORS, Director
+from markway.director.daemon import Director
+from markway.director.enforcer import KERNEL_ERRORS
 from markway.director.events import Event
 from markway.director.notify import notify, watchdog_interval
 

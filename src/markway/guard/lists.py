@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from markway.guard.prefixes import BITS, AddressSet, span
+from markway.guard.prefixes import BITS, AddressSet, ends, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,11 +125,11 @@ def entries(line: str) -> list[tuple[int, int, bool]]:
         raise EntryError(f"longer than {LONGEST} characters")
     line = line.strip()
     if _SINGLE.fullmatch(line):
-        return [_entry(line)]
+        return [entry(line)]
     words = _words(line)
     if not words:
         raise EntryError("no address")
-    return [_entry(word) for word in words]
+    return [entry(word) for word in words]
 
 
 def _words(line: str) -> list[str]:
@@ -152,7 +152,12 @@ def _words(line: str) -> list[str]:
     return list(filter(None, _BETWEEN.split(line)))
 
 
-def _entry(word: str) -> tuple[int, int, bool]:
+def entry(word: str) -> tuple[int, int, bool]:
+    """One entry: version, span, and whether bits of a host were ignored.
+
+    Raises:
+        EntryError: it is none.
+    """
     if "-" in word:
         return _from_to(word)
     left, slash, right = word.partition("/")
@@ -229,3 +234,16 @@ def written(content: AddressSet) -> Iterator[str]:
         for one in content.spans[version]:
             first, last = one >> bits, one & low
             yield str(kind(first)) if first == last else f"{kind(first)}-{kind(last)}"
+
+
+def spelled(version: int, one: int) -> str:
+    """A span as people write it: an address, a prefix if it is one, else a range."""
+    bits = BITS[version]
+    kind = IPv4Address if version == 4 else IPv6Address  # noqa: PLR2004
+    first, last = ends(one, bits)
+    host = (first ^ last).bit_length()
+    if first == last:
+        return str(kind(first))
+    if last - first == (1 << host) - 1:
+        return f"{kind(first)}/{bits - host}"
+    return f"{kind(first)}-{kind(last)}"

@@ -74,9 +74,20 @@ def subtracted(spans: Spans, taken: Spans, bits: int) -> Spans:
 
 def holds(spans: Spans, address: int, bits: int) -> bool:
     """Whether a set has the address."""
+    return holding(spans, address, bits) is not None
+
+
+def holding(spans: Spans, address: int, bits: int) -> int | None:
+    """The span of a set that has the address; None if none does."""
     low = (1 << bits) - 1
     at = bisect_right(spans, span(address, low, bits)) - 1
-    return at >= 0 and spans[at] & low >= address
+    return spans[at] if at >= 0 and spans[at] & low >= address else None
+
+
+def common(spans: Spans, one: int, bits: int) -> Spans:
+    """What a set has of a span; costs what it touches."""
+    begin, end, _ = edit(spans, one, bits, add=False)
+    return subtracted([one], subtracted([one], spans[begin:end], bits), bits)
 
 
 class Edit(NamedTuple):
@@ -181,6 +192,13 @@ class AddressSet:
     def __sub__(self, other: AddressSet) -> AddressSet:
         taken = other.spans
         return AddressSet({v: subtracted(self.spans[v], taken[v], bits) for v, bits in BITS.items()})
+
+    def __and__(self, other: AddressSet) -> AddressSet:
+        """Cheap if this one has few spans, however many the other has."""
+        spans = self.spans.items()
+        return AddressSet(
+            {v: [part for one in few for part in common(other.spans[v], one, BITS[v])] for v, few in spans}
+        )
 
     def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
         return holds(self.spans[address.version], int(address), BITS[address.version])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from random import Random
 
+    from markway.config.model import Address
     from markway.guard.layouts import Difference, Elements
     from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
@@ -175,6 +176,17 @@ def present(netlink: Netlink, name: str, version: int, first: int) -> bool:
             return False
         raise
     return True
+
+
+def covers(netlink: Netlink, names: Mapping[Place, str], address: Address) -> bool:
+    """Whether one of the sets of a list has an address, or its prefix.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    hosts = {place: BITS[place.version] - place.length for place in names if place.version == address.version}
+    firsts = {place: int(address) >> host << host for place, host in hosts.items()}
+    return any(present(netlink, names[place], address.version, first) for place, first in firsts.items())
 
 
 def count(netlink: Netlink, name: str) -> int | None:
