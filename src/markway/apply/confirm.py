@@ -50,8 +50,11 @@ def await_confirmation(store: Store, program: Program, config: str, seconds: flo
     store.set_pending(Pending(program.id, config, boot_clock() + seconds, this_boot()))
 
 
-def arm(store: Store, program: Program, config: str, seconds: float) -> None:
-    """Start the clock: before the kernel changes, so that no kill can leave the change unwatched."""
+def arm(store: Store, program: Program, config: str, seconds: float, watcher: str) -> None:
+    """Start the clock: before the kernel changes, so that no kill can leave the change unwatched.
+
+    `watcher` is the module that calls `watch`, in a process of its own.
+    """
     await_confirmation(store, program, config, seconds)
     if child := os.fork():
         os.waitpid(child, 0)
@@ -60,8 +63,7 @@ def arm(store: Store, program: Program, config: str, seconds: float) -> None:
     if os.fork():
         os._exit(0)
     _detach()
-    watcher = [sys.executable, "-m", "markway.apply.watch", str(store.folder), program.id]
-    os.execv(sys.executable, watcher)  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", watcher, str(store.folder), program.id])  # noqa: S606
 
 
 def _detach() -> None:
@@ -72,14 +74,14 @@ def _detach() -> None:
     os.chdir("/")
 
 
-def watch(store: Store, program: str) -> None:
-    """Wait for the deadline of this program's confirmation, and undo it then."""
+def watch(store: Store, program: str) -> bool:
+    """Wait for the deadline of this program's confirmation, and undo it then; whether it was undone here."""
     while (pending := store.pending()) and pending.program == program:
         if pending.left <= 0:
             with store.locked(wait=60), Netlink() as netlink:
-                settle(store, netlink)
-            return
+                return settle(store, netlink)
         time.sleep(min(pending.left, 0.5) + 0.001)
+    return False
 
 
 def settle(store: Store, netlink: Netlink) -> bool:

@@ -82,7 +82,7 @@ def apply(
             say(f"{now.standing.why}: putting it right")
         store.keep_registry(compiled.registry)
         if waits and deadline is not None:
-            arm(store, compiled.program, digest, deadline)
+            arm(store, compiled.program, digest, deadline, "markway.director.undo")
         try:
             changes = put(store, netlink, now, compiled.program, config=digest, why=f"apply {file}").changes
         except Exception:

@@ -57,13 +57,15 @@ class Alone:
             url = source.item.url
             if url and (source.listed or not fetch):
                 continue
-            if source.next_look() <= time.time() or not url:
-                if url:
-                    say(f"blocklist {name}: fetching {url}")
-                source.ask(time.time())
-            if source.note.failure:
-                kept = "; what it had is taken" if source.listed else ""
-                say(f"blocklist {name}: {source.note.failure}{kept}")
+            wait = source.next_look() - time.time() if url else 0
+            if wait > 0:
+                say(f"blocklist {name}: not asked again for {wait:.0f} s (minimum-age)")
+                continue
+            if url:
+                say(f"blocklist {name}: fetching {url}")
+            source.ask(time.time())
+            if source.note.failure and source.listed:
+                say(f"blocklist {name}: {source.note.failure}; what it had is taken")
 
     def hits(self, address: Address) -> Iterator[Hit]:
         """The lists that have an address."""

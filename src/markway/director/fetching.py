@@ -142,10 +142,12 @@ class Source:
 
     def restore(self) -> Listed | None:
         """What was kept of the list, with no look at its source; None if nothing, or if it was of another source."""
-        kept = self._shelf.read(self.item.name)
-        if kept and kept[1].source == self.item.source:
-            self.listed, self.note = parse(kept[0]), kept[1]
-            self._failure_kept = self.note.failure
+        name = self.item.name
+        note = self._shelf.note(name)
+        if note and note.source == self.item.source:
+            self.note, self._failure_kept = note, note.failure
+            kept = self._shelf.read(name)
+            self.listed = parse(kept[0]) if kept else None
         return self.listed
 
     def next_look(self) -> float:

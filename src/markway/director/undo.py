@@ -1,0 +1,28 @@
+"""The process that waits for a confirmation: `python -m markway.director.undo FOLDER PROGRAM`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from markway.apply.confirm import configured, watch
+from markway.apply.store import Store
+from markway.kernel.netlink import Netlink
+
+
+def undo(store: Store, program: str) -> None:
+    """Undo a program that is not confirmed in time, and bring the lists of the one before into force."""
+    if not watch(store, program) or store.is_attended():
+        return
+    with Netlink() as netlink:
+        wanted = configured(store, netlink).blocklisting
+    if wanted.lists:
+        from markway.director.alone import Alone  # noqa: PLC0415 - it waits, mostly, and for others
+
+        lists = Alone(store, wanted)
+        lists.read(lambda _: None, fetch=True)
+        lists.load(lambda _: None)
+
+
+if __name__ == "__main__":
+    undo(Store(Path(sys.argv[1])), sys.argv[2])
