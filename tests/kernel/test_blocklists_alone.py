@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.kernel.daemon import running
-from tests.kernel.support import apply, run, write
+from tests.kernel.support import apply, eventually, run, write
 from tests.kernel.test_blocklists_daemon import FIRST, SECOND, SERVICE, config, listed, reached, sets, shown
 
 from markway.apply.store import Store
@@ -54,6 +54,8 @@ def test_apply_brings_lists_into_force_and_follows_their_files(net: Lab):
     assert reached(net) == [True, True]
     run(net, "rollback")
     assert reached(net) == [True, False]
+    apply(net, config(net, f'allow = "{SECOND}"'), "--confirm", "1s")
+    eventually(lambda: reached(net) == [True, False])
     before = net.nft("-j", "list", "counters")
     apply(net, config(net))
     assert net.nft("-j", "list", "counters") == before, "what is in force is not loaded again"

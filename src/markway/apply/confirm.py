@@ -40,9 +40,12 @@ class NothingAwaitedError(RuntimeError):
     """No apply awaits its confirmation, or it is too late for that."""
 
 
-def undoable(now: Present, program: Program, config: str) -> bool:
-    """Whether an apply changes anything, and another configuration is there to go back to."""
-    return config != now.config and (now.program is None or bool(changes_to(now, program)))
+def undoable(now: Present, program: Program, config: str, *, relisted: bool) -> bool:
+    """Whether an apply changes anything, and another configuration is there to go back to.
+
+    `relisted` is whether it says something else of lists, whose content is in no program.
+    """
+    return config != now.config and (now.program is None or relisted or bool(changes_to(now, program)))
 
 
 def await_confirmation(store: Store, program: Program, config: str, seconds: float) -> None:
@@ -129,15 +132,14 @@ def confirmed(store: Store) -> Pending:
     return pending
 
 
-def configured(store: Store, netlink: Netlink) -> Config:
+def configured(store: Store, now: Present) -> Config:
     """The configuration in force; an empty one if none is.
 
     Raises:
         StoreError: it is not there any more.
         ConfigError: it is none for this version.
     """
-    config = present(store, netlink).config
-    return load(store.config(config)).config if config else Config()
+    return load(store.config(now.config)).config if now.config else Config()
 
 
 def roll_back(store: Store, netlink: Netlink, now: Present, why: str) -> Changes:

@@ -50,7 +50,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, refuse_if_awaited, settle, undoable
+    from markway.apply.confirm import arm, configured, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import compiled_for, present, put, states_for
@@ -74,7 +74,8 @@ def apply(
         refuse_if_awaited(store, now)
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
-        waits = deadline is not None and undoable(now, compiled.program, digest)
+        relisted = deadline is not None and lists is not None and configured(store, now).blocklisting != lists.wanted
+        waits = deadline is not None and undoable(now, compiled.program, digest, relisted=relisted)
         _refuse_listed(loaded, lists, risked=waits)
         if now.damage:
             say(f"{now.damage}: writing the table anew")
@@ -165,14 +166,13 @@ def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool,
         print(json.dumps(applied(changes, took, confirm), indent=2))
         return
     has = held_by(changes.new)
-    if not changes:
-        print(f"{'Put right' if mended else 'Nothing to change'}: {has} in force, program {changes.new.id[:8]}.")
-        return
     kinds = [impact.kind for impact in impacts(changes)] + [impact.kind for impact in shape_impacts(changes)]
     told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)
-    print(
-        f"In force: {has}{' (' + told_kinds + ')' if told_kinds else ''}, program {changes.new.id[:8]}, {took:.2f} s."
-    )
+    if not changes:
+        print(f"{'Put right' if mended else 'Nothing to change'}: {has} in force, program {changes.new.id[:8]}.")
+    else:
+        more = f" ({told_kinds})" if told_kinds else ""
+        print(f"In force: {has}{more}, program {changes.new.id[:8]}, {took:.2f} s.")
     if confirm:
         print(f"It is undone in {confirm} unless you run: markway confirm")
 
@@ -207,7 +207,7 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
         store.set_pending(None)
     _adopt(store)
     with told(as_json=as_json), Netlink() as netlink:
-        whole = listing.load(store, listing.read(store, configured(store, netlink)))
+        whole = listing.load(store, listing.read(store, configured(store, present(store, netlink))))
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:

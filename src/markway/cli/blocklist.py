@@ -78,6 +78,7 @@ def _edited(store: Store, verb: str, name: str, entries: list[str]) -> dict[str,
     from urllib.parse import quote
 
     from markway.apply.confirm import configured
+    from markway.apply.transaction import present
     from markway.cli.ask import NoDaemonError
     from markway.cli.listing import tell
     from markway.cli.operator import Operator
@@ -91,7 +92,7 @@ def _edited(store: Store, verb: str, name: str, entries: list[str]) -> dict[str,
             return done
     except NoDaemonError:
         with Netlink() as netlink:
-            lists = Alone(store, configured(store, netlink).blocklisting)
+            lists = Alone(store, configured(store, present(store, netlink)).blocklisting)
         both = {"add": entries_of([]), "remove": entries_of([]), verb: entries_of(entries)}
         return lists.edit(name, both["add"], both["remove"], tell).record
 
@@ -99,6 +100,7 @@ def _edited(store: Store, verb: str, name: str, entries: list[str]) -> dict[str,
 def _refuse_lockout(store: Store, name: str, added: AddressSet) -> None:
     """End the command if it would cut the ssh connection that it is run from."""
     from markway.apply.confirm import configured
+    from markway.apply.transaction import present
     from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
     from markway.kernel.ssh import session
@@ -107,7 +109,7 @@ def _refuse_lockout(store: Store, name: str, added: AddressSet) -> None:
     if found is None or found.device == "lo" or found.client not in added:
         return
     with Netlink() as netlink:
-        config = configured(store, netlink)
+        config = configured(store, present(store, netlink))
     own = (network for item in config.blocklisting.lists if item.name == name for network in item.allow)
     if config.firewalling.refuse_lockout and found.client not in AddressSet.of((*config.blocklisting.allow, *own)):
         fail(f"it would lock you out: your ssh connection is from {found.client}; allow that first, in [allowlist]")
@@ -145,13 +147,14 @@ def _tested(netlink: Netlink, address: Address) -> list[dict[str, Any]]:
     from markway.apply.confirm import configured
     from markway.apply.place import state_folder
     from markway.apply.store import Store
+    from markway.apply.transaction import present
     from markway.compiler.blocklists import Layouts, set_names
     from markway.director.alone import Alone
     from markway.kernel import prefix_sets
 
     store = Store(state_folder())
     layouts, found = store.layouts(), []
-    for hit in Alone(store, configured(store, netlink).blocklisting).hits(address):
+    for hit in Alone(store, configured(store, present(store, netlink)).blocklisting).hits(address):
         layout = layouts.get(hit.item.name, Layouts()).layout
         refused = layout is not None and prefix_sets.covers(netlink, set_names(hit.item.name, layout), address)
         facts = {"entry": hit.entry, "by_hand": hit.by_hand, "allowed": hit.allowed, "refused": refused}

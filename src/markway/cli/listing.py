@@ -29,7 +29,9 @@ def load(store: Store, lists: Alone | None) -> bool:
     if lists is None:
         return True
     if store.is_attended():
-        say("the daemon loads the lists: markway blocklist status tells what is in force")
+        layouts = store.layouts()
+        if coming := [one.name for one in lists.wanted.lists if one.name not in layouts]:
+            say(f"the daemon loads blocklist {', '.join(coming)}: markway blocklist status tells when it is in force")
         return True
     failed = lists.load(tell)
     for name, why in failed.items():

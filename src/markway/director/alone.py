@@ -43,7 +43,7 @@ class Alone:
     def __init__(self, store: Store, wanted: Blocklisting) -> None:
         """Learn what was read of them last; nothing is looked at yet."""
         self._store = store
-        self._wanted = wanted
+        self.wanted = wanted
         self._sources = {item.name: Source(item, shelf_of(store)) for item in wanted.lists}
         for source in self._sources.values():
             source.restore()
@@ -76,7 +76,7 @@ class Alone:
             said = source.listed.content if source.listed and address not in overlay.removed else AddressSet()
             for content, by_hand in ((overlay.added, True), (said, False)):
                 if (one := holding(content.spans[address.version], number, bits)) is not None:
-                    allowed = address in AddressSet.of((*source.item.allow, *self._wanted.allow))
+                    allowed = address in AddressSet.of((*source.item.allow, *self.wanted.allow))
                     yield Hit(source.item, spelled(address.version, one), by_hand, allowed)
                     break
 
@@ -118,7 +118,7 @@ class Alone:
             enforcer.take_over()
             if not enforcer.in_force:
                 raise ApplyError("nothing is in force: markway apply FILE first")
-            lists.follow(self._wanted)
+            lists.follow(self.wanted)
             yield lists
         finally:
             lists.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from array import array
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -387,8 +388,8 @@ def _placed(
 def _print_of(layout: Layout, content: AddressSet) -> str:
     """What tells a content and its sets from all others."""
     told = blake2b(repr(layout).encode(), digest_size=16)
-    for version, spans in content.spans.items():
-        told.update(b"".join([one.to_bytes(BITS[version] // 4) for one in spans]))
+    told.update(array("Q", content.spans[4]))
+    told.update(b"".join([one.to_bytes(BITS[6] // 4) for one in content.spans[6]]))
     return told.hexdigest()
 
 
@@ -396,7 +397,7 @@ def _change(held: AddressSet | None, content: AddressSet, layout: Layout) -> Dif
     """What changes in the sets in force; None if that is not known, or so much that it is better filled aside."""
     if held is None:
         return None
-    change = difference(held.spans, content.spans, layout)
+    change = Difference({}, {}) if held == content else difference(held.spans, content.spans, layout)
     return change if change.size <= prefix_sets.AT_ONCE else None
 
 

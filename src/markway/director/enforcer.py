@@ -144,7 +144,8 @@ class Enforcer:
             digest = self._store.keep_config(loaded.sources)
             before = self.compiled if self.compiled.program.id == self._now.marker else None
             compiled = compiled_for(self._store, loaded.config, states, loaded.sources, before)
-            if confirm is not None and undoable(self._now, compiled.program, digest):
+            relisted = loaded.config.blocklisting != self.compiled.config.blocklisting
+            if confirm is not None and undoable(self._now, compiled.program, digest, relisted=relisted):
                 await_confirmation(self._store, compiled.program, digest, confirm)
             try:
                 changes = self._put(compiled, digest, why, patient=False)

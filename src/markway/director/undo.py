@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markway.apply.confirm import configured, watch
 from markway.apply.store import Store
+from markway.apply.transaction import present
 from markway.kernel.netlink import Netlink
 
 
@@ -15,7 +16,7 @@ def undo(store: Store, program: str) -> None:
     if not watch(store, program) or store.is_attended():
         return
     with Netlink() as netlink:
-        wanted = configured(store, netlink).blocklisting
+        wanted = configured(store, present(store, netlink)).blocklisting
     if wanted.lists:
         from markway.director.alone import Alone  # noqa: PLC0415 - it waits, mostly, and for others
 
