@@ -59,42 +59,45 @@ def _edit(verb: str, name: str, entries: list[str], *, as_json: bool) -> None:
         with told(as_json=as_json):
             if verb == "add":
                 _refuse_lockout(store, name, wanted)
-            done = _edited(store, verb, name, entries)
+            done = _edited(store, verb, name, wanted)
     except WrongValue as wrong:
         fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message)
     except (NoSuchListError, NotNowError) as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"it cannot be written down: {error.strerror or error}")
     if as_json:
         print(json.dumps(done, indent=2))
         return
     what = f"{count(len(entries), 'entry')} {'added' if verb == 'add' else 'removed'}"
-    print(f"{name}: {what}, {'in force' if done['changed'] else 'which changed nothing in the kernel'}.")
+    print(f"{name}: {what}{'' if done['changed'] else ', which changes nothing in the kernel'}.")
     if done["allowed"]:
         print(f"Allowed all the same: {_some(done['allowed'])}")
 
 
-def _edited(store: Store, verb: str, name: str, entries: list[str]) -> dict[str, Any]:
+def _edited(store: Store, verb: str, name: str, wanted: AddressSet) -> dict[str, Any]:
     """What came of it, by the daemon if it runs."""
     from urllib.parse import quote
 
     from markway.apply.confirm import configured
     from markway.apply.transaction import present
     from markway.cli.ask import NoDaemonError
-    from markway.cli.listing import tell
     from markway.cli.operator import Operator
     from markway.director.alone import Alone
-    from markway.guard.overlays import entries_of
+    from markway.guard.overlays import Overlay, overlay_record
+    from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
 
+    body = {verb: overlay_record(Overlay(wanted))["added"]}
     try:
         with Operator(store) as operator:
-            done: dict[str, Any] = operator.tell("POST", f"blocklists/{quote(name)}/entries", {verb: entries})
+            done: dict[str, Any] = operator.tell("POST", f"blocklists/{quote(name)}/entries", body)
             return done
     except NoDaemonError:
         with Netlink() as netlink:
             lists = Alone(store, configured(store, present(store, netlink)).blocklisting)
-        both = {"add": entries_of([]), "remove": entries_of([]), verb: entries_of(entries)}
-        return lists.edit(name, both["add"], both["remove"], tell).record
+        added, removed = (wanted, AddressSet()) if verb == "add" else (AddressSet(), wanted)
+        return lists.edit(name, added, removed, lambda _: None).record
 
 
 def _refuse_lockout(store: Store, name: str, added: AddressSet) -> None:
@@ -154,7 +157,9 @@ def _tested(netlink: Netlink, address: Address) -> list[dict[str, Any]]:
 
     store = Store(state_folder())
     layouts, found = store.layouts(), []
-    for hit in Alone(store, configured(store, present(store, netlink)).blocklisting).hits(address):
+    lists = Alone(store, configured(store, present(store, netlink)).blocklisting)
+    lists.restore()
+    for hit in lists.hits(address):
         layout = layouts.get(hit.item.name, Layouts()).layout
         refused = layout is not None and prefix_sets.covers(netlink, set_names(hit.item.name, layout), address)
         facts = {"entry": hit.entry, "by_hand": hit.by_hand, "allowed": hit.allowed, "refused": refused}

@@ -41,10 +41,13 @@ class Alone:
     """The lists that a configuration names, as they are read here."""
 
     def __init__(self, store: Store, wanted: Blocklisting) -> None:
-        """Learn what was read of them last; nothing is looked at yet."""
+        """Prepare; nothing is looked at yet."""
         self._store = store
         self.wanted = wanted
         self._sources = {item.name: Source(item, shelf_of(store)) for item in wanted.lists}
+
+    def restore(self) -> None:
+        """Take what was read of them last."""
         for source in self._sources.values():
             source.restore()
 
@@ -53,6 +56,7 @@ class Alone:
 
         What cannot be had is as the daemon would leave it, and is said.
         """
+        self.restore()
         for name, source in self._sources.items():
             url = source.item.url
             if url and (source.listed or not fetch):
@@ -68,7 +72,7 @@ class Alone:
                 say(f"blocklist {name}: {source.note.failure}; what it had is taken")
 
     def hits(self, address: Address) -> Iterator[Hit]:
-        """The lists that have an address."""
+        """Those that have an address, as they were read or restored."""
         overlays = self._store.overlays()
         number, bits = int(address), BITS[address.version]
         for name, source in self._sources.items():
@@ -96,7 +100,9 @@ class Alone:
 
         async def edited() -> Edited:
             async with self._lists(note) as lists:
-                await lists.load([source for known, source in self._sources.items() if known == name])
+                for source in (source for known, source in self._sources.items() if known == name):
+                    source.restore()
+                    await lists.load([source])
                 done = await lists.edit(name, added, removed)
                 await lists.verify()
                 return done

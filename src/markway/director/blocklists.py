@@ -8,24 +8,22 @@ fails on the way, what was in force stays.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from array import array
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.apply.store import BusyError, StoreError
 from markway.compiler.blocklists import Layouts, set_names
 from markway.config.blocklisting import Blocklisting
 from markway.config.problems import WrongValue, did_you_mean
+from markway.director import contents
 from markway.director.events import Event
 from markway.director.fetching import Shelf, Source
-from markway.guard.layouts import Difference, changed_by, difference, elements, layout_for
+from markway.guard.layouts import changed_by
 from markway.guard.overlays import Overlay, overlay_record
-from markway.guard.prefixes import BITS, AddressSet
+from markway.guard.prefixes import AddressSet
 from markway.kernel import prefix_sets, table
 from markway.kernel.netlink import Netlink
 
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from markway.apply.store import Store
-    from markway.guard.layouts import Layout, Place
+    from markway.guard.layouts import Difference, Layout, Place
 
 _VERIFY = 5.0
 """Seconds between two looks at samples of what the kernel holds, if anybody has written to nftables meanwhile."""
@@ -107,6 +105,7 @@ class Lists:
         self._note = note
         self._netlink = Netlink()
         self._wanted = Blocklisting()
+        self._adopted = True
         self._kept: dict[str, _Kept] = {}
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -115,7 +114,7 @@ class Lists:
 
     def follow(self, wanted: Blocklisting) -> None:
         """Keep these lists from now on."""
-        self._wanted = wanted
+        self._wanted, self._adopted = wanted, False
         self.doubt()
 
     def doubt(self) -> None:
@@ -131,7 +130,8 @@ class Lists:
         """Go on for ever."""
         while True:
             self._wake.clear()
-            await self._adopt()
+            if not self._adopted:
+                await self._adopt()
             for name, kept in list(self._kept.items()):
                 if kept.failed or kept.source.next_look() <= time.time():
                     await self._look(name, kept)
@@ -168,13 +168,15 @@ class Lists:
             kept = self._kept.get(name) or await self._begun(name)
             more = added - self._allowed(kept)
             if added and not more:
-                raise WrongValue("who is allowed, by [allowlist] or by the list, is not refused", "take it out there")
+                raise WrongValue(
+                    "[allowlist], or the list's own allow, lets these pass", "take them out of there first"
+                )
             overlay = await asyncio.to_thread(self._amend, kept, added, removed)
             changed = await self._edited(name, kept, more, removed)
             if changed is None:
                 changed = await self._load(name, kept)
             elif changed:
-                self._note(Event("list", f"blocklist {name}: changed by hand, {changed:,} changed"))
+                self._note(Event("list", f"blocklist {name}: {changed:,} changed by hand"))
             if kept.failed:
                 self._wake.set()
                 raise NotNowError(f"blocklist {name}: it is written down, but not in force yet: {kept.failed}")
@@ -202,9 +204,9 @@ class Lists:
 
     async def _adopt(self) -> None:
         """Begin with lists that are new or changed, and forget those that are gone."""
-        wanted = self._wanted
-        names = {item.name for item in wanted.lists}
-        if self._kept.keys() - names:
+        self._adopted = True
+        names = [item.name for item in self._wanted.lists]
+        if self._kept.keys() - {*names}:
             self._kept = {name: kept for name, kept in self._kept.items() if name in names}
             with suppress(OSError):  # then they lie there a while longer
                 await asyncio.to_thread(self._shelf.forget_others, names)
@@ -281,11 +283,13 @@ class Lists:
             return 0
         both = self._layouts().get(name, Layouts())
         said = listed.content if listed else AddressSet()
-        content, layout = await asyncio.to_thread(_placed, said, overlay or Overlay(), self._allowed(kept), both.layout)
+        content, layout = await asyncio.to_thread(
+            contents.placed, said, overlay or Overlay(), self._allowed(kept), both.layout
+        )
         if layout == both.layout:
             if kept.held is None:
                 await self._recognize(name, kept, layout, content)
-            change = await asyncio.to_thread(_change, kept.held, content, layout)
+            change = await asyncio.to_thread(contents.change_to, kept.held, content, layout)
             if change is not None:
                 await asyncio.to_thread(self._change, name, kept, layout, change)
                 kept.held = content
@@ -333,9 +337,9 @@ class Lists:
 
         Samples alone would not tell one entry more or less.
         """
-        if await asyncio.to_thread(_print_of, layout, content) != self._shelf.loaded(name):
+        if await asyncio.to_thread(contents.digest, layout, content) != self._shelf.loaded(name):
             return
-        sizes = await asyncio.to_thread(_sizes, content, layout)
+        sizes = await asyncio.to_thread(contents.sizes_of, content, layout)
         if not await self._faults(name, layout, content, sizes):
             kept.held, kept.sizes, kept.noted = content, sizes, True
 
@@ -344,7 +348,7 @@ class Lists:
         used = [one.generation for one in (both.layout, both.coming) if one]
         layout = replace(layout, generation=max(used, default=-1) + 1)
         await self._relist({**self._layouts(), name: Layouts(both.layout, layout)})
-        sizes = await asyncio.to_thread(_filled, self._netlink, name, layout, content)
+        sizes = await asyncio.to_thread(contents.filled, self._netlink, name, layout, content)
         if faults := await self._faults(name, layout, content, sizes):
             raise NotNowError(f"read back, the kernel differs: {faults[0]}")
         self._doubt(name, kept)
@@ -361,7 +365,7 @@ class Lists:
             kept.held = None
             await self._load(name, kept)
         elif not kept.noted:
-            self._shelf.keep_loaded(name, await asyncio.to_thread(_print_of, layout, kept.held))
+            self._shelf.keep_loaded(name, await asyncio.to_thread(contents.digest, layout, kept.held))
             kept.noted = True
 
     def _layouts(self) -> Mapping[str, Layouts]:
@@ -369,47 +373,9 @@ class Lists:
         return self._store.layouts()
 
     async def _faults(self, name: str, layout: Layout, content: AddressSet, sizes: Mapping[Place, int]) -> list[str]:
-        return await asyncio.to_thread(_faults, self._netlink, set_names(name, layout), content, sizes)
+        return await asyncio.to_thread(contents.faults, self._netlink, set_names(name, layout), content, sizes)
 
 
 def shelf_of(store: Store) -> Shelf:
     """Where a state folder has the lists' texts."""
     return Shelf(store.folder / "blocklists")
-
-
-def _placed(
-    said: AddressSet, overlay: Overlay, allowed: AddressSet, before: Layout | None
-) -> tuple[AddressSet, Layout]:
-    """What a list comes to, as spans of its own, and the sets for that."""
-    left = overlay.over(said) - allowed
-    return AddressSet({version: [*spans] for version, spans in left.spans.items()}), layout_for(left, before)
-
-
-def _print_of(layout: Layout, content: AddressSet) -> str:
-    """What tells a content and its sets from all others."""
-    told = blake2b(repr(layout).encode(), digest_size=16)
-    told.update(array("Q", content.spans[4]))
-    told.update(b"".join([one.to_bytes(BITS[6] // 4) for one in content.spans[6]]))
-    return told.hexdigest()
-
-
-def _change(held: AddressSet | None, content: AddressSet, layout: Layout) -> Difference | None:
-    """What changes in the sets in force; None if that is not known, or so much that it is better filled aside."""
-    if held is None:
-        return None
-    change = Difference({}, {}) if held == content else difference(held.spans, content.spans, layout)
-    return change if change.size <= prefix_sets.AT_ONCE else None
-
-
-def _sizes(content: AddressSet, layout: Layout) -> Counter[Place]:
-    return Counter({place: len(firsts) for place, firsts in elements(content.spans, layout).items()})
-
-
-def _filled(netlink: Netlink, name: str, layout: Layout, content: AddressSet) -> Counter[Place]:
-    found = elements(content.spans, layout)
-    prefix_sets.fill(netlink, set_names(name, layout), found)
-    return Counter({place: len(firsts) for place, firsts in found.items()})
-
-
-def _faults(netlink: Netlink, names: Mapping[Place, str], content: AddressSet, sizes: Mapping[Place, int]) -> list[str]:
-    return prefix_sets.faults(netlink, names, content, sizes, chance=random.Random())  # noqa: S311 - samples
