@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.kernel.daemon import running
-from tests.kernel.support import apply, eventually, run, write
+from tests.kernel.support import apply, eventually, run, tell_peers, write
 from tests.kernel.test_blocklists_daemon import FIRST, SECOND, SERVICE, config, listed, reached, sets, shown
 
 from markway.apply.store import Store
@@ -59,6 +59,15 @@ def test_apply_brings_lists_into_force_and_follows_their_files(net: Lab):
     before = net.nft("-j", "list", "counters")
     apply(net, config(net))
     assert net.nft("-j", "list", "counters") == before, "what is in force is not loaded again"
+
+
+def test_apply_fetches_what_was_never_had(net: Lab):
+    tell_peers(net, "a", 8080)
+    text = f'{SERVICE}\n[blocklist.far]\nurl = "http://192.168.1.11:8080/list"\n'
+    assert "fetching http://" in apply(net, text)
+    told = shown(net)
+    assert (told["entries"], told["in_force"]) == (1, True)
+    assert "fetching" not in apply(net, text)
 
 
 def test_a_list_that_cannot_be_had_fails_alone(net: Lab):
