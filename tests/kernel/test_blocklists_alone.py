@@ -74,8 +74,8 @@ def test_a_list_that_cannot_be_had_fails_alone(net: Lab):
     path = directory(net.name) / "none.txt"
     text = config(net) + f'[blocklist.none]\nfile = "{path}"\n[blocklist.far]\nurl = "http://127.0.0.1:1/list"\n'
     told = apply(net, text, code=1)
-    assert "blocklist none is not in force: No such file" in told
-    assert "blocklist far is not in force: " in told
+    assert "blocklist none is not wholly in force: No such file" in told
+    assert "blocklist far is not wholly in force: " in told
     assert reached(net) == [False, True]
     assert "not asked again" in apply(net, text, code=1)
 

@@ -22,7 +22,7 @@ _SHOWN = 5
 """Changes by hand, before the rest is counted."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The list, as the file calls it.")]
-Entries = Annotated[list[str], typer.Argument(metavar="ENTRY...", help="Addresses, prefixes and ranges.")]
+Entries = Annotated[list[str], typer.Argument(metavar="ENTRY", help="Addresses, prefixes and ranges.")]
 
 
 @app.callback()

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 
 
 def read(store: Store, config: Config) -> Alone | None:
-    """The lists of a configuration; None if it has none. What only the network has is left to a daemon that runs."""
+    """The lists of a configuration; None if it has none.
+
+    A daemon that runs reads them itself: then only an ssh connection is a reason to look whom they would shut out.
+    """
     if not config.blocklisting.lists:
         return None
     from markway.director.alone import Alone
+    from markway.kernel.ssh import session
 
-    lists = Alone(store, config.blocklisting)
-    lists.read(say, fetch=not store.is_attended())
+    lists, alone = Alone(store, config.blocklisting), not store.is_attended()
+    if alone or session():
+        lists.read(say, fetch=alone)
     return lists
 
 
@@ -33,12 +38,13 @@ def load(store: Store, lists: Alone | None) -> bool:
         if coming := [one.name for one in lists.wanted.lists if one.name not in layouts]:
             say(f"the daemon loads blocklist {', '.join(coming)}: markway blocklist status tells when it is in force")
         return True
-    failed = lists.load(tell)
+    failed = lists.load(_tell)
     for name, why in failed.items():
-        say(f"blocklist {name} is not in force: {why}")
+        say(f"blocklist {name} is not wholly in force: {why}")
     return not failed
 
 
-def tell(event: Event) -> None:
-    """Say what became of a list."""
-    say(event.text)
+def _tell(event: Event) -> None:
+    """Say what became of a list; why it is not in force is told of all of them in the end."""
+    if event.kind != "error":
+        say(event.text)

@@ -16,8 +16,9 @@ class BlocklistTable(BaseModel):
 
     A line of the list is an address, a prefix or a range (`192.0.2.1-192.0.2.9`); `#`, `;` and `//` begin a comment.
     `ipset save` and what fail2ban-client prints are understood too. It may have a million lines. The daemon reads
-    it, again when it changes, and loads it into the kernel; what it read last is kept, and stays in force if the source
-    is gone, empty or no list. What this machine tells itself is never dropped.
+    it, again when it changes, and loads it into the kernel; without the daemon an `apply` does, once. What was read
+    last is kept, and stays in force if the source is gone, empty or no list. What this machine tells itself is never
+    dropped.
     """
 
     model_config = _STRICT

@@ -63,8 +63,8 @@ class FirewallTable(BaseModel):
     lockout: Literal["refuse", "accept"] = Field(
         "refuse",
         description=(
-            "What becomes of an `apply` over ssh after which the same ssh could not connect again: it is refused "
-            "unless it has `--confirm`, or goes on."
+            "What becomes of an `apply` over ssh after which the same ssh could not connect again, or whose client "
+            "a list would refuse: it is refused unless it has `--confirm`, or goes on."
         ),
         examples=["accept"],
     )

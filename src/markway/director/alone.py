@@ -85,7 +85,7 @@ class Alone:
                     break
 
     def load(self, note: Callable[[Event], None]) -> dict[str, str]:
-        """Bring the lists into force, and write down what was read; by name, why one is not in force."""
+        """Bring the lists into force, and write down what was read; as `Lists.load`."""
 
         async def loaded() -> dict[str, str]:
             async with self._lists(note) as lists:

@@ -141,7 +141,7 @@ class Lists:
                 await asyncio.wait_for(self._wake.wait(), self._pause())
 
     async def load(self, sources: Iterable[Source]) -> dict[str, str]:
-        """Bring these lists into force as they were read last, once; by name, why one is not."""
+        """Bring these lists into force as they were read last, once; by name, why one is not, or not wholly."""
         for source in sources:
             kept = self._kept[source.item.name] = _Kept(source)
             async with self._writing:
@@ -150,7 +150,7 @@ class Lists:
         return {
             name: kept.failed or kept.source.note.failure or "nothing was ever read of it"
             for name, kept in self._kept.items()
-            if kept.held is None
+            if kept.held is None or kept.source.listed is None
         }
 
     async def edit(self, name: str, added: AddressSet, removed: AddressSet) -> Edited:

@@ -67,7 +67,7 @@ def entries_of(texts: Iterable[str]) -> AddressSet:
         try:
             version, one, ignored = entry(text.strip())
         except EntryError as error:
-            raise WrongValue(f'"{text}" is no address, prefix or range: {error}') from None
+            raise WrongValue(f'"{text}" is no entry of a list: {error}') from None
         if ignored:
             address = text.partition("/")[0].strip()
             raise WrongValue(f'"{text}" has bits of a host', f"write {address} or {spelled(version, one)}")
