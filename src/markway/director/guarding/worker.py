@@ -38,6 +38,9 @@ _WRITE = 5.0
 _MOST_NEWS = 200
 """News that one report holds; more in so short a time are only counted."""
 
+_WAITING = 1024
+"""First packets that may wait: a burst, or what comes while the sets are looked at. Longer, a flood makes all wait."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -190,7 +193,7 @@ class Worker:
         wanted = any(room.guard.listeners for room in self._counting.rooms.values())
         if wanted and self._queue is None:
             try:
-                self._queue, self._deaf = PacketQueue(self._number), ""
+                self._queue, self._deaf = PacketQueue(self._number, _WAITING), ""
             except OSError as error:
                 self._deaf = f"connections are not counted: {error.strerror or error}"
 
