@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LENGTH = 256
-"""Packets that may wait, if nothing else is said; those beyond go on unanswered. So many wait for a worker that hangs."""
+"""Packets that may wait, if nothing else is said; those beyond go on unanswered. A hung worker holds so many up."""
 
 PATIENCE = 0.1
 """Seconds that `receive` waits at most."""
