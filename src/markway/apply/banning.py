@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from markway.apply.bans import FILE, amend
 from markway.compiler.guarding import banned_set
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from markway.apply.store import Store
     from markway.config.guarding import Guard
     from markway.kernel.netlink import Netlink
+
+
+class Banned(NamedTuple):
+    """A source, the guard that keeps it out, and for how many seconds."""
+
+    guard: str
+    source: str
+    left: float
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,15 @@ class Desk:
         """A source as people write it."""
         return str(Sources(guard).network(key)).removesuffix("/32").removesuffix("/128")
 
+    def everybody(self) -> list[Banned]:
+        """Whom the guards keep out, by guard and by the time that is left.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        found = (Banned(guard.name, *one) for guard in self.guards.values() for one in self.banned(guard))
+        return sorted(found, key=lambda ban: (ban.guard, ban.left))
+
     def banned(self, guard: Guard) -> Iterator[tuple[str, float]]:
         """Whom it keeps out, and for how many seconds.
 
@@ -73,8 +90,8 @@ class Desk:
             for key, left in bans.banned(self.netlink, banned_set(guard.name, version)).items():
                 yield self.spelled(guard, key), left
 
-    def ban(self, guard: Guard, address: str, seconds: float = 0.0) -> tuple[str, float]:
-        """Keep one source out, for as long as the guard bans if nothing else is said; which, and for how long.
+    def ban(self, guard: Guard, address: str, seconds: float = 0.0) -> Banned:
+        """Keep one source out, for as long as the guard bans if nothing else is said.
 
         Raises:
             WrongValue: it is no single source, or the guard allows it everything.
@@ -85,7 +102,7 @@ class Desk:
             raise WrongValue(f"guard {guard.name} allows {address} everything: take it out of allow first")
         seconds = seconds or guard.ban.seconds
         self.put(guard, {key: seconds})
-        return self.spelled(guard, key), seconds
+        return Banned(guard.name, self.spelled(guard, key), seconds)
 
     def put(self, guard: Guard, wanted: Mapping[bytes, float]) -> None:
         """Keep sources out for so many seconds.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import Json, count, fail, need_root, told
+from markway.cli.common import Json, fail, need_root, told
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from markway.apply.banning import Desk
+    from markway.apply.banning import Banned, Desk
 
 app = typer.Typer(invoke_without_command=True, help="Show whom guards keep out, and for how long.")
 
@@ -50,14 +51,13 @@ def bans(
         return
     need_root("bans")
     with _desk() as desk:
-        rows = [(guard.name, source, left) for guard in desk.guards.values() for source, left in desk.banned(guard)]
-    rows.sort(key=lambda row: (row[0], row[2]))
+        rows = desk.everybody()
     if as_json:
-        now = time.time()
-        found = [{"guard": name, "source": s, "left": left, "until": round(now + left, 3)} for name, s, left in rows]
-        print(json.dumps(found, indent=2))
+        from markway.api.view import ban as viewed
+
+        print(json.dumps([viewed(row, time.time()) for row in rows], indent=2))
     elif plain:
-        for source in dict.fromkeys(source for _, source, _ in rows):
+        for source in dict.fromkeys(row.source for row in rows):
             print(source)
     else:
         _print_table(rows)
@@ -72,8 +72,8 @@ def ban(
     need_root("ban")
     with _desk() as desk:
         found = desk.guard(guard)
-        source, seconds = desk.ban(found, address, _seconds(long))
-        print(f"{source} is kept out by guard {found.name} for {seconds:g} s.")
+        made = desk.ban(found, address, _seconds(long))
+        print(f"{made.source} is kept out by guard {made.guard} for {made.left:g} s.")
 
 
 def unban(
@@ -163,7 +163,7 @@ def _seconds(text: str) -> float:
     return float(parse_timeout(text)) if text else 0.0
 
 
-def _print_table(rows: Sequence[tuple[str, str, float]]) -> None:
+def _print_table(rows: Sequence[Banned]) -> None:
     if not rows:
         print("Nobody is banned.")
         return

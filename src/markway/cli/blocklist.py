@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from markway.cli.common import Json, count, need_root, told
+from markway.cli.common import Json, need_root, told
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from markway.kernel.netlink import Netlink
