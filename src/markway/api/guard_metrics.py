@@ -62,7 +62,8 @@ def blocklist_metrics(blocklists: Sequence[Record]) -> Iterator[Metric]:
     for key, (name, text) in whole.items():
         metric = GaugeMetricFamily(f"markway_blocklist_{name}", text, labels=("blocklist",))
         for one in blocklists:
-            metric.add_metric((one["name"],), float(one[key]))
+            if key != "changed" or one[key]:  # one that was never read has no such time
+                metric.add_metric((one["name"],), float(one[key]))
         yield metric
     yield from _counters("blocklist", _BLOCKLIST, blocklists)
 

@@ -100,8 +100,7 @@ def guards(look: Look) -> Iterator[Record]:
         tally = counter and counter.tallies.get(guard.name)
         yield {
             "name": guard.name,
-            "listen": [str(one) for one in guard.listeners],
-            "services": guard.services,
+            "listen": [*map(str, guard.listeners), *(f"service:{name}" for name in guard.services)],
             "logs": [str(source) for source in guard.logs],
             "windows": [str(window) for window in guard.windows],
             "ban": asdict(guard.ban),

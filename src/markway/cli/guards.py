@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 GUARDS = Columns(
-    ("GUARD", "OF", "WINDOWS", "BAN", "BANNED", "BANNED6", "REFUSED", "ATTEMPTS", "COUNTED"),
+    ("GUARD", "OF", "WINDOWS", "BAN", "BANNED", "REFUSED", "ATTEMPTS", "COUNTED"),
     left=frozenset({"GUARD", "OF", "WINDOWS", "BAN", "COUNTED"}),
     dropped=("WINDOWS", "BAN", "OF"),
-    optional=frozenset({"BANNED6", "ATTEMPTS"}),
+    optional=frozenset({"ATTEMPTS"}),
 )
 BLOCKLISTS = Columns(
     ("BLOCKLIST", "ENTRIES", "IN FORCE", "REFUSED", "READ"),
@@ -26,7 +26,8 @@ BLOCKLISTS = Columns(
 )
 
 
-_ASKING = {"not at all": "Connections are not counted by this kernel, only what logs say."}
+_NOT = "not at all"
+_ASKING = {_NOT: "Connections are not counted by this kernel, only what logs say."}
 
 
 def guard_rows(guards: Sequence[Record]) -> list[Row]:
@@ -35,11 +36,10 @@ def guard_rows(guards: Sequence[Record]) -> list[Row]:
         Row(
             {
                 "GUARD": Text(one["name"]),
-                "OF": Text(_first([*one["listen"], *one["services"], *one["logs"]])),
+                "OF": Text(_first([*one["listen"], *one["logs"]])),
                 "WINDOWS": Text(_first(one["windows"])),
                 "BAN": Text(_ban(one["ban"])),
-                "BANNED": Text(f"{one['banned']['ipv4']:,}"),
-                "BANNED6": Text(f"{one['banned']['ipv6']:,}" if one["banned"]["ipv6"] else "-"),
+                "BANNED": Text(_banned(one["banned"])),
                 "REFUSED": Text(f"{one['packets']:,}"),
                 "ATTEMPTS": Text("-" if one["attempts"] is None else f"{one['attempts']:,}"),
                 "COUNTED": Text(_counted(one)),
@@ -52,7 +52,7 @@ def guard_rows(guards: Sequence[Record]) -> list[Row]:
 def guard_notes(guards: Sequence[Record], *, daemon: bool) -> Iterator[str]:
     """What keeps attempts from being counted."""
     if not daemon:
-        yield "The daemon does not run: bans hold, nothing is counted. Begin with: markway run"
+        yield "No daemon: bans hold, nothing is counted. Begin with: markway run"
         return
     if not all(one["counting"] for one in guards):
         yield "The counter of attempts is not ready: bans hold, nothing is counted."
@@ -88,11 +88,13 @@ def _ban(ban: Record) -> str:
     return f"{ban['seconds']:g}s{longer}{' quiet' if ban['until_quiet'] else ''}"
 
 
+def _banned(banned: Record) -> str:
+    """Sources of IPv4, and of IPv6 if there are any: `3`, or `3 + 1`."""
+    return f"{banned['ipv4']:,} + {banned['ipv6']:,}" if banned["ipv6"] else f"{banned['ipv4']:,}"
+
+
 def _counted(guard: Record) -> str:
-    """What of its attempts is counted now."""
-    found = []
-    if guard["counting"] and guard["asking"] not in {None, "not at all"}:
-        found.append("connections")
-    if guard["counting"] and guard["logs"]:
-        found.append("logs")
-    return ", ".join(found) or "no"
+    """Whether its attempts are counted now, or those alone that logs tell of."""
+    if guard["counting"] and guard["asking"] == _NOT:
+        return "logs" if guard["logs"] else "no"
+    return "yes" if guard["counting"] else "no"

@@ -42,6 +42,8 @@ def register(app: typer.Typer) -> None:
         "Of a class, RATE and CEIL are asked, in bits a second, and NOW is got; BORROWED are packets that left on the "
         "rate of a class above it, BACKLOG waits. "
         "Of a policy, PACKETS are those that began what it decides, OVER those of sources that had too much. "
+        "Of a guard, BANNED are sources that are kept out now, of IPv4 + of IPv6, REFUSED their packets, ATTEMPTS are "
+        "since the daemon began. "
         "Exit status 1 if the kernel does not hold what was applied."
     )(status)
 
@@ -101,7 +103,7 @@ def _show(record: Record, *, full: bool) -> None:
             f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"
         )
     if not record["daemon"] and any(service["check"] or service["load"] for service in services):
-        print("The daemon does not run: health and load are as they were last. Begin with: markway run")
+        print("No daemon: health and load are as they were last. Begin with: markway run")
     if record["asking"]:
         print(_ASKING.get(record["asking"], f"The queue worker is asked by {record['asking']}."))
     for service in services:
@@ -186,8 +188,13 @@ def _show_blocklists(blocklists: list[Record]) -> None:
 
 
 def _print_notes(notes: Iterable[str]) -> None:
+    from rich.text import Text
+
+    from markway.cli.columns import cut
+
+    console = _console()
     for note in notes:
-        print(f"{_INDENT}{note}")
+        console.print(cut(Text(f"{_INDENT}{note}"), console.width), no_wrap=True, soft_wrap=True)
 
 
 def _print_rows(columns: Columns, rows: list[Row]) -> None:
