@@ -72,7 +72,7 @@ def test_a_wider_screen_shows_no_less(width):
     [
         ({}, True, "yes", "asked by nft queue"),
         ({"asking": None, "logs": ["/var/log/auth.log"]}, True, "yes", ""),
-        ({"asking": "not at all"}, True, "no", "not counted by this kernel"),
+        ({"asking": "not at all", "counting": False}, True, "no", "not counted by this kernel"),
         ({"asking": "not at all", "logs": ["/var/log/auth.log"]}, True, "logs", "not counted by this kernel"),
         ({"counting": False}, True, "no", "not ready"),
         ({"counting": False}, False, "no", "nothing is counted. Begin with: markway run"),
@@ -82,7 +82,9 @@ def test_a_wider_screen_shows_no_less(width):
 def test_whether_attempts_are_counted_is_said(more, daemon, word, note):
     guards = [{**SSH, **more}]
     assert guard_rows(guards)[0].cells["COUNTED"].plain == word
-    assert note in "\n".join(guard_notes(guards, daemon=daemon))
+    notes = "\n".join(guard_notes(guards, daemon=daemon))
+    assert note in notes
+    assert ("not ready" in notes) == ("not ready" in note)
 
 
 def figures(*metrics):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markway.balance.feedback import SCALE
 from markway.balance.state import UNTOUCHED, Hold
-from markway.compiler.asking import asking_of
+from markway.compiler.asking import Asking, asking_of
 from markway.compiler.guarding import asking_of as guards_ask
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def guards(look: Look) -> Iterator[Record]:
     asking = guards_ask(look.present.program) if look.present.program else None
     for guard, banned, refused in look.guards:
         tally = counter and counter.tallies.get(guard.name)
+        asked = asking if guard.connections else None
+        heard = bool(guard.logs) or asked not in {None, Asking.NOT}
         yield {
             "name": guard.name,
             "listen": [*map(str, guard.listeners), *(f"service:{name}" for name in guard.services)],
@@ -107,8 +109,8 @@ def guards(look: Look) -> Iterator[Record]:
             "banned": {f"ipv{version}": number for version, number in banned.items()},
             "packets": refused.packets,
             "bytes": refused.octets,
-            "asking": asking if guard.connections else None,
-            "counting": counter is not None and counter.ready,
+            "asking": asked,
+            "counting": counter is not None and counter.ready and heard,
             "problem": counter and counter.problems.get(guard.name),
             "attempts": tally and tally.attempts,
             "bans": tally and tally.bans,

@@ -54,7 +54,7 @@ def guard_notes(guards: Sequence[Record], *, daemon: bool) -> Iterator[str]:
     if not daemon:
         yield "No daemon: bans hold, nothing is counted. Begin with: markway run"
         return
-    if not all(one["counting"] for one in guards):
+    if not all(one["counting"] for one in guards if one["logs"] or one["asking"] != _NOT):
         yield "The counter of attempts is not ready: bans hold, nothing is counted."
     for asking in dict.fromkeys(one["asking"] for one in guards if one["asking"]):
         yield _ASKING.get(asking, f"The counter of attempts is asked by {asking}.")
@@ -95,6 +95,6 @@ def _banned(banned: Record) -> str:
 
 def _counted(guard: Record) -> str:
     """Whether its attempts are counted now, or those alone that logs tell of."""
-    if guard["counting"] and guard["asking"] == _NOT:
-        return "logs" if guard["logs"] else "no"
-    return "yes" if guard["counting"] else "no"
+    if not guard["counting"]:
+        return "no"
+    return "logs" if guard["asking"] == _NOT else "yes"

@@ -203,4 +203,5 @@ def _print_rows(columns: Columns, rows: list[Row]) -> None:
     console = _console()
     fitted = columns.fit(rows, console.width - len(_INDENT))
     for line in (fitted.header(), *map(fitted.line, rows)):
+        line.rstrip()
         console.print(Text(_INDENT).append(line), no_wrap=True, soft_wrap=True)
