@@ -10,7 +10,7 @@ from markway.director.fetching import Note, Shelf
 from markway.kernel import prefix_sets, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from markway.apply.store import Store
     from markway.config.blocklisting import Blocklist
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-def blocklists(store: Store, netlink: Netlink, lists: Iterable[Blocklist]) -> list[Record]:
+def blocklists(store: Store, netlink: Netlink, lists: Sequence[Blocklist]) -> list[Record]:
     """Every list, in the file's order.
 
     Raises:
         StoreError: the state folder is broken.
         NetlinkError: the kernel refused.
     """
+    if not lists:
+        return []
     layouts, counters = store.layouts(), table.read_counters(netlink)
     shelf = Shelf(store.folder / "blocklists")
     return [_record(item, shelf, layouts.get(item.name, Layouts()), counters, netlink) for item in lists]

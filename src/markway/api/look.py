@@ -106,6 +106,6 @@ def counted(store: Store, netlink: Netlink, now: Present, config: Config | None)
         shapes=observe_shapes(now.program),
         marks=observe_marks(netlink, now.program),
         policies=observe_policies(netlink, now.program),
-        guards=observe_guards(netlink, config.guards) if config and config.guards else [],
+        guards=observe_guards(netlink, config.guards) if config else [],
         blocklists=blocklists(store, netlink, config.blocklisting.lists) if config else [],
     )

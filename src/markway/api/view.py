@@ -93,7 +93,7 @@ def policies(look: Look) -> Iterator[Record]:
 
 
 def guards(look: Look) -> Iterator[Record]:
-    """Every guard, in the file's order: what it guards, whom it keeps out, and whether attempts are counted."""
+    """Every guard, by name: what it guards, whom it keeps out, and whether attempts are counted."""
     counter = look.live.counter if look.live else None
     asking = guards_ask(look.present.program) if look.present.program else None
     for guard, banned, refused in look.guards:

@@ -9,7 +9,7 @@ from markway.kernel import bans
 from markway.kernel.table import Count, read_counters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from markway.config.guarding import Guard
     from markway.kernel.netlink import Netlink
@@ -23,13 +23,13 @@ class GuardSeen(NamedTuple):
     refused: Count
 
 
-def observe_guards(netlink: Netlink, guards: Iterable[Guard]) -> list[GuardSeen]:
+def observe_guards(netlink: Netlink, guards: Sequence[Guard]) -> list[GuardSeen]:
     """Look at guards that are in force.
 
     Raises:
         NetlinkError: the kernel refused.
     """
-    counters = read_counters(netlink)
+    counters = read_counters(netlink) if guards else {}
     return [
         GuardSeen(
             guard,

@@ -74,7 +74,7 @@ def refusal_name(name: str) -> str:
 
 
 def lists_in(program: Program) -> list[str]:
-    """The names of the lists in a program, in the file's order."""
+    """The names of the lists in a program."""
     fragment = program.fragments.get(OWNER)
     return [item.removeprefix(f"counter {refusal_name('')}") for item in fragment.objects] if fragment else []
 

@@ -60,7 +60,7 @@ def guard_name(name: str) -> str:
 
 
 def guards_in(program: Program) -> list[str]:
-    """The names of the guards in a program, in the file's order."""
+    """The names of the guards in a program."""
     fragment = program.fragments.get(OWNER)
     return [item.removeprefix(f"counter {guard_name('')}") for item in fragment.objects] if fragment else []
 
