@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from markway.cli.common import Json, count, need_root, told
+from markway.cli.common import Json, need_root, told
+from markway.program.words import count
 
 if TYPE_CHECKING:
-    from markway.config.blocklisting import Blocklist
     from markway.kernel.netlink import Netlink
 
 app = typer.Typer(no_args_is_help=True, help="Look at the lists of who is kept out.")
@@ -41,47 +41,16 @@ def status(as_json: Json = False) -> None:
 
 
 def _taken(netlink: Netlink) -> list[dict[str, Any]]:
+    from markway.api.lists import blocklists
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import present
-    from markway.compiler.blocklists import Layouts
     from markway.config.load import load
-    from markway.director.fetching import Shelf
-    from markway.kernel import table
 
     store = Store(state_folder())
     now = present(store, netlink)
     lists = load(store.config(now.config)).config.blocklisting.lists if now.config else ()
-    layouts, counters = store.layouts(), table.read_counters(netlink)
-    shelf = Shelf(store.folder / "blocklists")
-    return [_record(item, shelf, layouts.get(item.name, Layouts()), counters, netlink) for item in lists]
-
-
-def _record(item: Blocklist, shelf: Any, both: Any, counters: Any, netlink: Netlink) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from markway.compiler.blocklists import refusal_name, set_names
-    from markway.director.fetching import Note
-    from markway.kernel import prefix_sets
-
-    note = shelf.note(item.name) or Note(item.source)
-    names = set_names(item.name, both.layout) if both.layout else {}
-    gone = prefix_sets.absent(netlink, names.values())
-    refused = counters.get(refusal_name(item.name))
-    return {
-        "name": item.name,
-        **asdict(note),
-        "source": item.source,
-        "direction": item.direction.value,
-        "in_force": bool(names) and not gone,
-        "elements": {
-            f"{place.version}/{place.length}": prefix_sets.count(netlink, name)
-            for place, name in names.items()
-            if name not in gone
-        },
-        "packets": refused.packets if refused else 0,
-        "octets": refused.octets if refused else 0,
-    }
+    return blocklists(store, netlink, lists)
 
 
 def _show(found: list[dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from markway.config.blocklisting import Blocklist
     from markway.config.model import Config
     from markway.guard.layouts import Layout, Place
+    from markway.program.model import Program
 
 OWNER = "guard/blocklists"
 
@@ -78,6 +79,12 @@ def blocklists_fragment(lists: Sequence[Blocklist], layouts: Mapping[str, Layout
 def refusal_name(name: str) -> str:
     """A list's chain, and its counter of what it refused."""
     return f"blocklist/{name}"
+
+
+def lists_in(program: Program) -> list[str]:
+    """The names of the lists in a program."""
+    fragment = program.fragments.get(OWNER)
+    return [item.removeprefix(f"counter {refusal_name('')}") for item in fragment.objects] if fragment else []
 
 
 def set_names(name: str, layout: Layout) -> dict[Place, str]:

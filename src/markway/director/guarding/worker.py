@@ -202,11 +202,14 @@ class Worker:
         report: dict[str, Any] = {
             "counted": counting.counted, "refused": counting.refused, "unread": counting.unread,
             "missed": counting.missed, "news": counting.news, "ready": self._begun,
+            "tallies": {name: [room.attempts, room.bans] for name, room in counting.rooms.items()},
             "problems": {name: room.problem for name, room in counting.rooms.items() if room.problem},
         }  # fmt: skip
         if self._deaf:
             report["problems"] = dict.fromkeys(counting.rooms, self._deaf) | report["problems"]
         if self._daemon.tell(report):
+            for room in counting.rooms.values():
+                room.attempts = room.bans = 0
             counting.news, counting.counted, counting.refused, counting.unread, counting.missed = [], 0, 0, 0, 0
 
 
