@@ -5,18 +5,16 @@ client1 --[198.51.100.0/24]-- director (markway run) --[192.168.1.0/24]-- a, b, 
 
 from __future__ import annotations
 
-import http.client
 import json
 import signal
 import socket
 import stat
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from tests.kernel.api import Api, figures
 from tests.kernel.daemon import EVEN, VIP, WEB, all_up, answers, given, running
 from tests.kernel.support import apply, eventually, run, seen, status, write
 
@@ -24,36 +22,6 @@ from markway.lab.build import directory
 
 TWO = WEB.replace('backend.c = { address = "192.168.1.13:8080" }', "")
 TOML = {"Content-Type": "application/toml"}
-
-
-class Api:
-    """The API of a lab's daemon, over its Unix socket."""
-
-    def __init__(self, lab):
-        self.path = Path("/run/markway/netns") / lab.director.namespace / "api.sock"
-
-    def connection(self):
-        made = http.client.HTTPConnection("markway", timeout=20)
-        made.sock = socket.socket(socket.AF_UNIX)
-        made.sock.settimeout(20)
-        made.sock.connect(str(self.path))
-        return made
-
-    def ask(self, method, path, body=None, headers=None, code=200):
-        made = self.connection()
-        text = body if body is None or isinstance(body, str) else json.dumps(body)
-        made.request(method, path, text, headers or {"Content-Type": "application/json"})
-        answer = made.getresponse()
-        read = answer.read().decode()
-        made.close()
-        assert answer.status == code, read
-        return json.loads(read) if answer.headers["Content-Type"] == "application/json" else read
-
-    def get(self, path, **how):
-        return self.ask("GET", path, **how)
-
-    def post(self, path, body=None, **how):
-        return self.ask("POST", path, body, **how)
 
 
 @pytest.fixture
@@ -214,12 +182,6 @@ def following(api, last):
         made.sock.shutdown(socket.SHUT_RDWR)
         reader.join(20)
         made.close()
-
-
-def figures(api):
-    """Every sample of the metrics, by name and labels."""
-    families = text_string_to_metric_families(api.get("/metrics"))
-    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
 
 
 def test_metrics_count_what_happened_and_forget_what_left(served):

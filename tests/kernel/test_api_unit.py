@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import configparser
 import os
+import shutil
 import signal
 import socket
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +37,12 @@ listen = "192.0.2.10:81/tcp"
 check = { ping = true, every = "400ms", fast = "100ms" }
 backend.a = { address = "192.168.1.11:8080" }
 backend.b = { address = "192.168.1.12:8080" }
+
+[guard.ssh]
+listen = "22/tcp"
+logs = [{ format = "sshd", file = "/FOLDER/auth.log" }]
 """
+FAILED = "{stamp} h sshd[1]: Failed password for root from 192.0.2.77 port {port} ssh2\n"
 VIP = "192.0.2.10:80"
 
 _CONFINED = """
@@ -55,9 +62,10 @@ def unit():
 
 
 def confined():
-    """In front of a command: the unit's capabilities and no way to more, no memory that is written and then run."""
+    """In front of a command: the unit's groups and capabilities, no way to more, no memory written, then run."""
     kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in unit()["CapabilityBoundingSet"].split())
-    limits = ("setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs")
+    groups = unit()["SupplementaryGroups"].replace(" ", ",")
+    limits = ("setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs", f"--groups={groups}")
     return *limits, sys.executable, "-c", _CONFINED
 
 
@@ -82,9 +90,12 @@ def until(heard, wanted):
 def service(lab):
     """A daemon as the unit starts it, and where it tells how it is."""
     net = lab(WEB)
+    log = directory(net.name) / "auth.log"
+    log.touch(0o640)
+    shutil.chown(log, "www-data", "adm")
     with notified(net) as (path, heard):
         env = ("env", f"NOTIFY_SOCKET={path}", "WATCHDOG_USEC=400000")
-        daemon = Daemon(net, write(net, WEB), *env, *confined())
+        daemon = Daemon(net, write(net, WEB.replace("/FOLDER", str(log.parent))), *env, *confined())
         try:
             until(heard, "READY=1")
             yield net, daemon, heard
@@ -104,7 +115,12 @@ def test_with_what_the_unit_leaves_it_all_works(service):
     run(net, "drain", "web/a")
     eventually(lambda: dict(net.fetch(VIP, 20).answers) == {"b": 20})
     eventually(lambda: seen(net, "web")["backends"]["b"]["reading"] is not None)
+    stamp = time.strftime("%b %e %H:%M:%S")
+    with (directory(net.name) / "auth.log").open("a") as log:
+        log.writelines(FAILED.format(stamp=stamp, port=port) for port in range(1, 4))
+    daemon.wait("ban", "guard/ssh")  # the log was read, attempts were counted, the kernel was told
     assert not daemon.seen("error")
+    assert not daemon.seen("warning")
     assert "no MDWE\n" not in daemon.other or os.uname().release < "6.3"
 
 

@@ -10,6 +10,7 @@ import errno
 import random
 import socket
 import struct
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,12 +108,12 @@ class Guarded:
         return [self._refused(Packet(UDP, source, HERE[6 if ":" in source else 4])) for source in sources]
 
     def _refused(self, packet: Packet) -> bool:
-        refused, passed = self._counts()
+        refused, passed = self.counts()
         self.wire.sendto(whole(packet), ("eth0", ETHERTYPES[packet.version], 0, 0, MAC))
-        eventually(lambda: sum(self._counts()) > refused + passed)
-        return self._counts()[0] > refused
+        eventually(lambda: sum(self.counts()) > refused + passed)
+        return self.counts()[0] > refused
 
-    def _counts(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         counters = table.read_counters(self.netlink)
         return counters[refusal_name(self.item.name)].packets, counters["passed"].packets
 
@@ -137,6 +138,19 @@ def pair() -> Iterator[tuple[str, str]]:
 @pytest.fixture
 def guarded(pair: tuple[str, str]) -> Guarded:
     return Guarded(*pair, DRONES)
+
+
+@pytest.mark.parametrize(("devices", "refused"), [(("eth0", "eth1"), True), (("eth1",), False)])
+def test_a_list_may_be_of_some_devices_only(pair: tuple[str, str], devices: tuple[str, ...], refused: bool) -> None:
+    guarded = Guarded(*pair, replace(DRONES, devices=devices, direction=Way.BOTH))
+    guarded.load(parse(b"10.9.0.8/30").content)
+    assert guarded.refuses(["10.9.0.9", "10.9.0.7"]) == [refused, False]
+    begun = guarded.counts()[0]
+    with netns.enter(guarded.space):
+        wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with wire, contextlib.suppress(PermissionError):  # what is dropped on its way out
+        wire.sendto(b"", ("10.9.0.9", 9))
+    assert (guarded.counts()[0] > begun) is refused
 
 
 def content(*entries: str) -> AddressSet:
@@ -206,7 +220,7 @@ def test_a_list_that_outgrows_its_sets_gets_others_and_keeps_its_counter(guarded
     old = guarded.names
     guarded.load(content(*LIST, *(f"10.{high}.{low}.1" for high in range(10, 20) for low in range(250))))
     assert set(old.values()).isdisjoint(guarded.names.values())
-    assert guarded._counts()[0] == len(HITS)
+    assert guarded.counts()[0] == len(HITS)
     assert guarded.faults() == []
     assert guarded.refuses(["10.12.7.1", "10.12.7.2", "192.0.2.7"]) == [True, False, True]
     assert prefix_sets.count(guarded.netlink, guarded.names[Place(4, 32)]) in {None, 2500 + 1 + 128 + 12}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FAST = ("--connections", "600", "--brief")
 LAST = (
     "Classes get their rates",
+    "Who tries too often waits",
     "A dead backend gets nothing",
     "A loaded backend gets less",
     "A drained backend empties",

@@ -29,7 +29,7 @@ from markway.lab.lab import Lab
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from markway.lab.lab import Place
 
@@ -397,10 +397,14 @@ def refusals(lab: Lab) -> int:
     )
 
 
-def over_ssh(lab: Lab, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+SUDO = ("sh", "-c", 'env -u SSH_CONNECTION "$@"; exit $?', "sh")
+"""A shell whose command does not have the variable, as under sudo(8)."""
+
+
+def over_ssh(lab: Lab, text: str, *options: str, through: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     path = write(lab, text)
     connection = f"SSH_CONNECTION={CLIENT1} 50000 {DIRECTOR} 22"
-    command = ("env", connection, sys.executable, "-m", "markway", "apply", *options, path)
+    command = ("env", connection, *through, sys.executable, "-m", "markway", "apply", *options, path)
     return lab.director.run(*command, check=False)
 
 
@@ -411,6 +415,7 @@ def test_nobody_locks_himself_out(lab: Lab):
     assert refused.returncode == 1
     assert "markway.toml:9:2: firewall: it would lock you out" in refused.stderr
     assert "--confirm 60s" in refused.stderr
+    assert over_ssh(lab, shut, through=SUDO).stderr == refused.stderr
     assert {one["name"] for one in status(lab)["policies"]} == set()
     risked = over_ssh(lab, shut, "--confirm", "60s")
     assert risked.returncode == 0

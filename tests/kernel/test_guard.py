@@ -205,6 +205,46 @@ def test_failures_in_a_log_are_attempts(lab):
         assert attempt(lab) == "nothing"
 
 
+NGINX = """
+user root; daemon off; pid {folder}/own.pid; error_log {folder}/errors; events {{}}
+http {{
+    access_log {folder}/visits;
+    server {{ listen 8090; root {folder}; auth_basic "own"; auth_basic_user_file {folder}/users; }}
+}}
+"""
+OWN = r"""pattern = '(?P<address>\S+) - \S+ \[(?P<date>[^]]+)\] "GET \S+ \S+" 401 .*', date = "%d/%b/%Y:%H:%M:%S %z" """
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [('format = "nginx"', "errors"), ('format = "nginx-access"', "visits"), (OWN, "visits")],
+    ids=("errors", "visits", "pattern"),
+)
+def test_wrong_passwords_at_a_real_nginx_ban(lab, kind, file):
+    folder = directory(lab.name)
+    (folder / "users").write_text("me:{PLAIN}right\n")
+    (folder / "own.conf").write_text(NGINX.format(folder=folder))
+    server = lab.director.spawn("nginx", "-c", f"{folder}/own.conf", "-e", f"{folder}/errors")
+    try:
+        with guarded(
+            lab, f'[guard.web]\nlisten = "8090/tcp"\nlogs = [{{ {kind}, file = "{folder}/{file}" }}]\n'
+        ) as daemon:
+            eventually(lambda: visit(lab, "right") == "200")
+            assert [visit(lab, "wrong") for _ in range(3)] == ["401"] * 3
+            assert daemon.wait("ban", "guard/web")["data"]["source"] == f"{CLIENT1}/32"
+            assert attempt(lab, port=8090) == "nothing"
+            assert visit(lab, "right", client=1) == "200"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def visit(lab: Lab, password: str, *, client: int = 0) -> str:
+    """The status that nginx answers with."""
+    words = ("-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", f"me:{password}")
+    return lab.clients[client].run("curl", *words, f"http://{DIRECTOR}:8090/users", check=False).stdout
+
+
 def test_bans_by_hand_with_the_daemon_and_without(lab):
     with guarded(lab, SSH) as daemon:
         run(lab, "ban", CLIENT1, "--for", "5m")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.kernel.api import Api
 from tests.kernel.daemon import running
 from tests.kernel.shaped import alone_with
 from tests.kernel.support import eventually, status
-from tests.kernel.test_api import Api
 
 from markway.apply.observe_shapes import ShapeSeen, Standing, observe_shapes
 from markway.kernel import netns

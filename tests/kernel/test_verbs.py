@@ -207,7 +207,7 @@ def test_a_backend_that_another_command_adds_gets_nothing_before_it_has_answered
 def test_apply_says_that_nobody_makes_the_checks(lab):
     net = lab(WEB)
     assert "service web has a check, and the daemon does not run: markway run" in apply(net, WEB)
-    assert "The daemon does not run" in run(net, "status")
+    assert "No daemon" in run(net, "status")
     assert "the daemon does not run" in run(net, "events", code=1)
 
 

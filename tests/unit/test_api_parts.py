@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from markway.api.access import Guarded, Token
 from markway.api.stream import Stream
-from markway.cli.status import load, weight
+from markway.cli.backends import load, weight
 from markway.director.events import KEPT, Event, Events
 
 

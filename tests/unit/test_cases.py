@@ -37,11 +37,12 @@ def test_case(case: Path, request: pytest.FixtureRequest) -> None:
         "classes.txt": "".join(f"{line}\n" for line in classes(program)),
         "policies.txt": "".join(f"{line}\n" for line in policies(program)),
     }
-    made = {name: text for name, text in made.items() if text}
     for name, text in made.items():
+        file = case / name
         if request.config.getoption("--update-cases"):
-            (case / name).write_text(text, encoding="utf-8")
-        assert (case / name).read_text(encoding="utf-8") == text, f"{case / name}: --update-cases writes it anew"
+            file.write_text(text, encoding="utf-8") if text else file.unlink(missing_ok=True)
+        there = file.read_text(encoding="utf-8") if file.exists() else ""
+        assert there == text, f"{file}: --update-cases writes it anew"
 
 
 def flows(program: Program) -> Iterator[str]:

@@ -370,6 +370,8 @@ BY_TABLE = [
     ("[guard.ssh]\n" + service(), 'm:1:8: guard.ssh: nothing is guarded (for example listen = "22/tcp")'),
     ("[blocklist.x]\n" + service(), ('m:1:12: blocklist.x: nothing says where the list is (for example file = '
      '"/etc/markway/drones.txt")')),
+    ('[blocklist.x]\nfile = "/x"\ndevices = "eth*"\n' + service(), ('m:3:1: blocklist.x.devices: "eth*" is a pattern, '
+     'and one device is needed (for example "eth0")')),
     ("[services.x]\n" + service(), 'm:1:2: unknown key "services" (did you mean "service"?)'),
     ("[xyz]\n" + service(), ('m:1:2: unknown key "xyz" (there are marks, api, service, shape, mark, uplink, '
      "realm, zone, firewall, policy, guard, blocklist and allowlist)")),

@@ -320,12 +320,6 @@ def test_a_thousand_matches_are_one_rule():
     assert len(made.elements["shape/wan/ip.saddr"]) == 1000
 
 
-def test_connections_are_counted_only_if_a_match_asks_for_bytes():
-    assert not fragment(wan(), owner="shaping/").plumbing
-    text = wan(web='match = { bytes-over = "10m" }')
-    assert commands(fragment(text, owner="shaping/")) == ["net/netfilter/nf_conntrack_acct=1"]
-
-
 MARK = """
 [mark.slow]
 match = [{ source = "10.0.0.7" }, { protocol = "udp" }]

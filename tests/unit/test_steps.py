@@ -178,8 +178,8 @@ def test_routes_rules_and_settings():
     old: list[Part] = [Setting("net/a", "0"), PolicyRule(6, 9, 1, 15, 100), Route("10.0.0.0/8", "dev eth0 realm 5")]
     new: list[Part] = [Setting("net/a", "1"), PolicyRule(6, 9, 2, 15, 100), Route("10.0.0.0/8", "dev eth1 realm 5")]
     before, after = steps(old, new)
-    begins(before, "sysctl net/a=1", "ip -6 rule add pref 9 fwmark 0x2/0xf ", "ip route replace 10.0.0.0/8 dev eth1 ")
-    begins(after, "ip -6 rule del pref 9 fwmark 0x1/0xf ")
+    begins(before, "ip -6 rule add pref 9 fwmark 0x2/0xf ", "ip route replace 10.0.0.0/8 dev eth1 ")
+    begins(after, "sysctl net/a=1", "ip -6 rule del pref 9 fwmark 0x1/0xf ")
 
 
 def test_a_part_is_the_same_after_it_was_written_down():

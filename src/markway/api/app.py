@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from markway import __version__
-from markway.api import entries, nouns, verbs
+from markway.api import bans, entries, nouns, verbs
 from markway.api.looking import Looking
 from markway.api.problems import answer_in_words
 from markway.api.stream import Stream
@@ -35,6 +35,7 @@ def create_app(director: Director) -> FastAPI:
     app.state.stream = Stream(director.events, int(time.time()))
     app.include_router(nouns.router, prefix="/v1")
     app.include_router(verbs.router, prefix="/v1")
+    app.include_router(bans.router, prefix="/v1")
     app.include_router(entries.router, prefix="/v1")
     app.add_api_route("/metrics", nouns.get_metrics, include_in_schema=False)
     answer_in_words(app)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from markway.api.look import Live, Look, counted
+from markway.api.look import Counter, Live, Look, counted
 from markway.apply.confirm import awaited
 from markway.apply.transaction import present
 from markway.kernel import table
@@ -34,7 +34,9 @@ class Looking:
         """
         async with self._one:
             farm = self._director.farm
-            live = Live(os.getpid(), self._director.now, dict(farm.members), self._director.watch.load_reasons)
+            guarding = self._director.guarding
+            counter = Counter(guarding.ready, dict(guarding.tallies), guarding.problems)
+            live = Live(os.getpid(), self._director.now, dict(farm.members), counter, self._director.watch.load_reasons)
             known = self._director.enforcer.now
             return await asyncio.to_thread(self._look, farm.config, live, known)
 
@@ -43,5 +45,5 @@ class Looking:
         with Netlink() as netlink:
             if known is None or known.program is None or table.program_id(netlink) != known.marker:
                 known = present(store, netlink)
-            counts = counted(store, netlink, known)
+            counts = counted(store, netlink, known, config)
             return Look(known, pending=awaited(store, known), config=config, states={}, live=live, **counts)

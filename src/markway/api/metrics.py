@@ -19,8 +19,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from markway import __version__
+from markway.api.guard_metrics import blocklist_metrics, guard_metrics, policy_metrics
 from markway.api.shape_metrics import mark_metrics, shape_metrics
-from markway.api.view import STATES, marks, services, shapes
+from markway.api.view import STATES, guards, marks, policies, services, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +58,9 @@ class Figures(Collector):
         yield from self._checks(backends)
         yield from shape_metrics(list(shapes(self.look)))
         yield from mark_metrics(list(marks(self.look)))
+        yield from policy_metrics(list(policies(self.look)))
+        yield from guard_metrics(list(guards(self.look)))
+        yield from blocklist_metrics(self.look.blocklists)
         yield from self._daemon()
         if self.queue is not None:
             yield from _queue(self.queue, {service["name"] for service in told})

@@ -9,10 +9,12 @@ from fastapi.responses import Response, StreamingResponse
 
 from markway.api.metrics import exposition
 from markway.api.problems import unknown
-from markway.api.view import drains, marks, policies, services, shapes, status
+from markway.api.view import drains, guards, marks, policies, services, shapes, status
 from markway.config.reference import json_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from markway.api.look import Look
     from markway.director.daemon import Director
 
@@ -21,7 +23,7 @@ router = APIRouter(tags=["nouns"])
 Record = dict[str, Any]
 
 
-@router.get("/status", summary="Everything: the program in force, services, backends, shapes, marks, policies")
+@router.get("/status", summary="Everything that is in force, and how it fares")
 async def get_status(request: Request) -> Record:
     """What `markway status --json` prints."""
     return status(await _look(request))
@@ -59,10 +61,7 @@ async def get_shapes(request: Request) -> list[Record]:
 @router.get("/shapes/{shape}", summary="One shape")
 async def get_shape(request: Request, shape: str) -> Record:
     """One shape of the status."""
-    found = {one["name"]: one for one in shapes(await _look(request))}
-    if shape not in found:
-        raise unknown("shape", shape, found)
-    return found[shape]
+    return _named("shape", shape, shapes(await _look(request)))
 
 
 @router.get("/marks", summary="Every marking rule, and how many packets it marked")
@@ -75,6 +74,30 @@ async def get_marks(request: Request) -> list[Record]:
 async def get_policies(request: Request) -> list[Record]:
     """In the order in which they are tried."""
     return list(policies(await _look(request)))
+
+
+@router.get("/guards", summary="Every guard, how many it keeps out, and what it counted")
+async def get_guards(request: Request) -> list[Record]:
+    """The guards of the status."""
+    return list(guards(await _look(request)))
+
+
+@router.get("/guards/{guard}", summary="One guard")
+async def get_guard(request: Request, guard: str) -> Record:
+    """One guard of the status."""
+    return _named("guard", guard, guards(await _look(request)))
+
+
+@router.get("/blocklists", summary="Every list, whether it is in force, and what it refused")
+async def get_blocklists(request: Request) -> list[Record]:
+    """What `markway blocklist status --json` prints."""
+    return list((await _look(request)).blocklists)
+
+
+@router.get("/blocklists/{blocklist}", summary="One list")
+async def get_blocklist(request: Request, blocklist: str) -> Record:
+    """One list of the status."""
+    return _named("blocklist", blocklist, (await _look(request)).blocklists)
 
 
 @router.get("/drains", summary="Backends that are emptied, and what is left of their connections")
@@ -124,6 +147,14 @@ def director_of(request: Request) -> Director:
 async def _look(request: Request) -> Look:
     found: Look = await request.app.state.looking()
     return found
+
+
+def _named(what: str, name: str, records: Iterable[Record]) -> Record:
+    """The record of this name; UnknownError if there is none."""
+    found = {one["name"]: one for one in records}
+    if name not in found:
+        raise unknown(what, name, found)
+    return found[name]
 
 
 def known_service(request: Request, service: str) -> None:

@@ -87,7 +87,7 @@ _CONFIG = {
 async def drain(request: Request, service: str, backend: str, how: Drain | None = None) -> Record:
     """Returns at once; follow it at /v1/drains or by its events `drain` and `drained`."""
     how = how or Drain()
-    deadline = None if how.deadline is None else _seconds(how.deadline)
+    deadline = None if how.deadline is None else seconds_of(how.deadline)
     return await _held(request, service, backend, Hold.DRAIN, deadline=deadline, cut=how.cut)
 
 
@@ -115,7 +115,7 @@ async def weigh(request: Request, service: str, backend: str, worth: Weight) -> 
 async def hold(request: Request, what: Held) -> list[Record]:
     """All of them, or none if one is unknown. `in_force` is False while the kernel has not taken it yet."""
     director = director_of(request)
-    deadline = None if what.deadline is None else _seconds(what.deadline)
+    deadline = None if what.deadline is None else seconds_of(what.deadline)
     await director.hold(what.backends, what.hold, deadline=deadline, cut=what.cut)
     farm = director.farm
     members = (farm.members[name] for name in dict.fromkeys(what.backends))
@@ -132,7 +132,7 @@ async def apply(
     if dry_run:
         return await plan(request)
     loaded = await _loaded(request)
-    seconds = None if confirm is None else _seconds(confirm)
+    seconds = None if confirm is None else seconds_of(confirm)
     begun = time.perf_counter()
     changes = await director_of(request).apply(loaded, "apply by the API", seconds)
     warnings = [problem.as_dict() for problem in loaded.warnings]
@@ -205,7 +205,8 @@ def _files(body: bytes) -> list[File]:
         raise RequestValidationError([{**found, "loc": ("body", *found["loc"])} for found in error.errors()]) from error
 
 
-def _seconds(given: float | str) -> float:
+def seconds_of(given: float | str) -> float:
+    """A time in a request; WrongValue if it is none."""
     if isinstance(given, str):
         return float(parse_timeout(given))
     return max(given, 0.0)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from markway.balance.feedback import SCALE
 from markway.balance.state import UNTOUCHED, Hold
-from markway.compiler.asking import asking_of
+from markway.compiler.asking import Asking, asking_of
+from markway.compiler.guarding import asking_of as guards_ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from markway.api.look import Live, Look
+    from markway.apply.banning import Banned
     from markway.apply.observe import BackendSeen, ServiceSeen
     from markway.balance.state import BackendState
     from markway.config.model import Service
@@ -46,6 +48,8 @@ def status(look: Look) -> Record:
         "shapes": list(shapes(look)),
         "marks": list(marks(look)),
         "policies": list(policies(look)),
+        "guards": list(guards(look)),
+        "blocklists": list(look.blocklists),
     }
 
 
@@ -86,6 +90,36 @@ def policies(look: Look) -> Iterator[Record]:
             "bytes": counted.octets,
             "over": over and over.packets,
         }
+
+
+def guards(look: Look) -> Iterator[Record]:
+    """Every guard, by name: what it guards, whom it keeps out, and whether attempts are counted."""
+    counter = look.live.counter if look.live else None
+    asking = guards_ask(look.present.program) if look.present.program else None
+    for guard, banned, refused in look.guards:
+        tally = counter and counter.tallies.get(guard.name)
+        asked = asking if guard.connections else None
+        heard = bool(guard.logs) or asked not in {None, Asking.NOT}
+        yield {
+            "name": guard.name,
+            "listen": [*map(str, guard.listeners), *(f"service:{name}" for name in guard.services)],
+            "logs": [str(source) for source in guard.logs],
+            "windows": [str(window) for window in guard.windows],
+            "ban": asdict(guard.ban),
+            "banned": {f"ipv{version}": number for version, number in banned.items()},
+            "packets": refused.packets,
+            "bytes": refused.octets,
+            "asking": asked,
+            "counting": counter is not None and counter.ready and heard,
+            "problem": counter and counter.problems.get(guard.name),
+            "attempts": tally and tally.attempts,
+            "bans": tally and tally.bans,
+        }
+
+
+def ban(found: Banned, now: float) -> Record:
+    """A ban, with its end; times in seconds, `now` and `until` since the epoch."""
+    return {"guard": found.guard, "source": found.source, "left": found.left, "until": round(now + found.left, 3)}
 
 
 def _asked(entry: ShapeEntry | ClassEntry) -> Record:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from markway.guard.overlays import Overlay
     from markway.program.model import Program
 
+LOG = "program.log"
+"""The programs applied, as changes."""
+
 _SPARE = 1 << 20
 """Octets by which the log may outgrow four times its first program before it is written anew: what that costs
 stays in proportion to the changes."""
@@ -202,7 +205,7 @@ class Store:
                 **{name: record.get(name, {}) for name in ("classes", "marked", "uplinks")},
             )
         except (KeyError, TypeError) as error:
-            raise self._broken("registry.json", error) from error
+            raise self.broken("registry.json", error) from error
 
     def keep_registry(self, registry: Registry) -> None:
         """Remember numbers and slots; must come before the kernel learns them."""
@@ -215,7 +218,7 @@ class Store:
         try:
             return Pending(**record) if record else None
         except TypeError as error:
-            raise self._broken("confirm.json", error) from error
+            raise self.broken("confirm.json", error) from error
 
     def set_pending(self, pending: Pending | None) -> None:
         """Await a confirmation, or no longer."""
@@ -230,7 +233,7 @@ class Store:
         try:
             return layouts_of(record or {})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._broken("layouts.json", error) from error
+            raise self.broken("layouts.json", error) from error
 
     def keep_layouts(self, layouts: Mapping[str, Layouts]) -> None:
         """Remember the same."""
@@ -242,7 +245,7 @@ class Store:
         try:
             return {name: overlay_of(one) for name, one in (record or {}).items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._broken("overlays.json", error) from error
+            raise self.broken("overlays.json", error) from error
 
     def keep_overlays(self, overlays: Mapping[str, Overlay]) -> None:
         """Remember the same."""
@@ -299,7 +302,7 @@ class Store:
         try:
             return {name: BackendState(**{**state, "hold": Hold(state["hold"])}) for name, state in record.items()}
         except (KeyError, TypeError, ValueError) as error:
-            raise self._broken("states.json", error) from error
+            raise self.broken("states.json", error) from error
 
     def keep_states(self, states: Mapping[str, BackendState]) -> None:
         """Remember the same; who is not in it is as the file says."""
@@ -317,7 +320,7 @@ class Store:
     def entries(self) -> list[Entry]:
         """The log, oldest first; a line that was cut off ends it."""
         try:
-            lines = (self.folder / "program.log").read_bytes().splitlines(keepends=True)
+            lines = (self.folder / LOG).read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return []
         found: list[Entry] = []
@@ -333,7 +336,7 @@ class Store:
     def log_size(self) -> int:
         """How long the log is, in bytes: another size than before means that another process has written to it."""
         try:
-            return (self.folder / "program.log").stat().st_size
+            return (self.folder / LOG).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -358,10 +361,10 @@ class Store:
         line = f'{json.dumps(facts)[:-1]}, "changed":{{{inner}}}}}\n'
         if entries and entries[-1].end > 4 * entries[0].end + _SPARE:
             kept = compacted([entry for entry in self.entries() if entry.end <= entries[-1].end])
-            self._write("program.log", kept + line, durable=False)
+            self._write(LOG, kept + line, durable=False)
             self._forget_configs({config, before, entries[-1].config, entries[-1].before})
             return self.entries()
-        descriptor = os.open(self.folder / "program.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(descriptor, entries[-1].end if entries else 0)
             os.lseek(descriptor, 0, os.SEEK_END)
@@ -378,7 +381,8 @@ class Store:
             if path.name not in {_config_file(name) for name in kept}:
                 path.unlink(missing_ok=True)
 
-    def _broken(self, name: str, error: Exception) -> StoreError:
+    def broken(self, name: str, error: Exception) -> StoreError:
+        """The error for a file that says what no version of ours has written, or another one."""
         return StoreError(f"{self.folder / name} is broken: {error!r}; move it away to start afresh")
 
     def _read(self, name: str) -> Any:

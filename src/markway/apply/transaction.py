@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markway.apply.log import beside, position, program_at
 from markway.apply.observe import Baseline, baseline
 from markway.apply.plumbing import PlumbingError, look, verified, way_to
+from markway.apply.store import LOG
 from markway.balance.state import BackendState, all_weights, unproved
 from markway.compiler import Compiled, CompileError, compile_config
 from markway.config.model import Config
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from markway.apply.store import Store
     from markway.balance.state import States
     from markway.config.load import Source
+    from markway.program.plumbing import Part
     from markway.program.steps import Command
 
 
@@ -74,7 +76,12 @@ class Done(NamedTuple):
 
 
 def present(store: Store, netlink: Netlink) -> Present:
-    """Find out what is in force, and whether someone else changed it."""
+    """Find out what is in force, and whether someone else changed it.
+
+    Raises:
+        StoreError: the state folder is broken.
+        NetlinkError: the kernel refused.
+    """
     entries = store.entries()
     marker = table.program_id(netlink)
     index = position(entries, marker)
@@ -84,18 +91,26 @@ def present(store: Store, netlink: Netlink) -> Present:
     elif index is None:
         damage = f"program {marker[:8]} in the kernel is not in the log"
     if index is None:
-        last = program_at(entries, len(entries) - 1)
-        standing, _ = look(store, last, beside(entries, len(entries) - 1))
+        last, others = _logged(store, entries, len(entries) - 1)
+        standing, _ = look(store, last, others)
         return Present(marker, None, damage, entries, standing)
-    program = program_at(entries, index)
+    program, others = _logged(store, entries, index)
     damage = _damage(store, netlink, program)
-    standing, digests = look(store, program, beside(entries, index))
+    standing, digests = look(store, program, others)
     entries = entries[: index + 1]
     if damage:
         return Present(marker, None, damage, entries, standing)
     _keep_digests(store, digests)
     entries = [replace(entry, changed={}) for entry in entries]  # the program has it
     return Present(marker, program, None, entries, standing if standing.why else None)
+
+
+def _logged(store: Store, entries: list[Entry], index: int) -> tuple[Program, list[Part]]:
+    """A program of the log, and what those around it want beside the table."""
+    try:
+        return program_at(entries, index), beside(entries, index)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise store.broken(LOG, error) from error
 
 
 def _keep_digests(store: Store, digests: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, Wait, held_by, load, need_root, refuse, say, seconds, told
+from markway.cli.common import DEFAULT_PATH, File, Json, Wait, load, need_root, refuse, say, seconds, told
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
@@ -159,13 +159,15 @@ def _warn_unforwarded(program: Program) -> None:
 
 def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool, as_json: bool) -> None:
     from markway.api.plans import applied
+    from markway.compiler.held import held_by
     from markway.program.impact import impacts
     from markway.program.shape_impact import shape_impacts
+    from markway.program.words import held
 
     if as_json:
         print(json.dumps(applied(changes, took, confirm), indent=2))
         return
-    has = held_by(changes.new)
+    has = held(held_by(changes.new))
     kinds = [impact.kind for impact in impacts(changes)] + [impact.kind for impact in shape_impacts(changes)]
     told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)
     if not changes:
@@ -197,7 +199,9 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
     from markway.apply.store import Store
     from markway.apply.transaction import present
     from markway.cli import listing
+    from markway.compiler.held import held_by
     from markway.kernel.netlink import Netlink
+    from markway.program.words import held
 
     need_root("rollback")
     store = Store(state_folder())
@@ -211,7 +215,7 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:
-        has = held_by(changes.new)
+        has = held(held_by(changes.new))
         print(f"Back to program {changes.new.id[:8]}: {has} in force.")
     if not whole:
         raise typer.Exit(1)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import Json, count, fail, need_root, told
+from markway.cli.common import Json, fail, need_root, told
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from markway.apply.store import Store
-    from markway.config.guarding import Guard
-    from markway.guard.sources import Sources
-    from markway.kernel.netlink import Netlink
+    from markway.apply.banning import Banned, Desk
 
 app = typer.Typer(invoke_without_command=True, help="Show whom guards keep out, and for how long.")
 
@@ -54,14 +51,13 @@ def bans(
         return
     need_root("bans")
     with _desk() as desk:
-        rows = [(guard.name, source, left) for guard in desk.guards.values() for source, left in desk.banned(guard)]
-    rows.sort(key=lambda row: (row[0], row[2]))
+        rows = desk.everybody()
     if as_json:
-        now = time.time()
-        found = [{"guard": name, "source": s, "left": left, "until": round(now + left, 3)} for name, s, left in rows]
-        print(json.dumps(found, indent=2))
+        from markway.api.view import ban as viewed
+
+        print(json.dumps([viewed(row, time.time()) for row in rows], indent=2))
     elif plain:
-        for source in dict.fromkeys(source for _, source, _ in rows):
+        for source in dict.fromkeys(row.source for row in rows):
             print(source)
     else:
         _print_table(rows)
@@ -76,12 +72,8 @@ def ban(
     need_root("ban")
     with _desk() as desk:
         found = desk.guard(guard)
-        key = desk.key(found, address)
-        if key is None:
-            fail(f"guard {found.name} allows {address} everything: take it out of allow first")
-        seconds = _seconds(long) or found.ban.seconds
-        desk.put(found, {key: seconds})
-        print(f"{desk.spelled(found, key)} is kept out by guard {found.name} for {seconds:g} s.")
+        made = desk.ban(found, address, _seconds(long))
+        print(f"{made.source} is kept out by guard {made.guard} for {made.left:g} s.")
 
 
 def unban(
@@ -166,16 +158,12 @@ def _of_fail2ban(file: Path, jail: str) -> list[tuple[str, float]]:
 
 
 def _seconds(text: str) -> float:
-    from markway.config.problems import WrongValue
     from markway.config.units import parse_timeout
 
-    try:
-        return float(parse_timeout(text)) if text else 0.0
-    except WrongValue as wrong:
-        fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message, 2)
+    return float(parse_timeout(text)) if text else 0.0
 
 
-def _print_table(rows: Sequence[tuple[str, str, float]]) -> None:
+def _print_table(rows: Sequence[Banned]) -> None:
     if not rows:
         print("Nobody is banned.")
         return
@@ -185,94 +173,14 @@ def _print_table(rows: Sequence[tuple[str, str, float]]) -> None:
         print(f"{name:<{widths[0]}}  {source:<{widths[1]}}  {left:>{widths[2]}}")
 
 
-@dataclass(frozen=True)
-class _Desk:
-    """The guards in force, and their sets in the kernel."""
-
-    store: Store
-    netlink: Netlink
-    guards: dict[str, Guard]
-
-    def guard(self, name: str) -> Guard:
-        """The one meant."""
-        from markway.config.problems import did_you_mean
-
-        if not name and len(self.guards) == 1:
-            return next(iter(self.guards.values()))
-        if name not in self.guards:
-            known = did_you_mean(name, [*self.guards]) or f"there are {', '.join(self.guards)}"
-            fail(f'no guard is called "{name}" ({known})' if name else f"--guard says which ({known})", 2)
-        return self.guards[name]
-
-    def _sources(self, guard: Guard) -> Sources:
-        from markway.guard.sources import Sources
-
-        return Sources(guard)
-
-    def key(self, guard: Guard, text: str) -> bytes | None:
-        """What an address counts for; None if it is allowed everything."""
-        from ipaddress import ip_network
-
-        try:
-            network = ip_network(text)
-        except ValueError:
-            fail(f'"{text}" is no address or network', 2)
-        length = guard.prefix if network.version == 4 else guard.prefix6  # noqa: PLR2004
-        if network.prefixlen < length:
-            fail(f"{text} is more than one source of guard {guard.name}, which is a /{length}: a blocklist takes it", 2)
-        return self._sources(guard).key(network.network_address.packed)
-
-    def spelled(self, guard: Guard, key: bytes) -> str:
-        """A source as people write it."""
-        return str(self._sources(guard).network(key)).removesuffix("/32").removesuffix("/128")
-
-    def banned(self, guard: Guard) -> Iterator[tuple[str, float]]:
-        """Whom it keeps out, and for how many seconds."""
-        from markway.compiler.guarding import banned_set
-        from markway.kernel.bans import banned
-
-        for version in (4, 6):
-            for key, left in banned(self.netlink, banned_set(guard.name, version)).items():
-                yield self.spelled(guard, key), left
-
-    def put(self, guard: Guard, wanted: dict[bytes, float]) -> None:
-        """Keep sources out for so many seconds."""
-        from markway.kernel.bans import ban
-
-        for key, seconds in wanted.items():
-            ban(self.netlink, self._set(guard, key), key, seconds)
-        until = {str(self._sources(guard).network(key)): time.time() + left for key, left in wanted.items()}
-        self._remember(guard, until, ())
-
-    def free(self, guard: Guard, text: str) -> bool:
-        """Let a source in again; whether it was kept out."""
-        from markway.kernel.bans import unban
-
-        key = self.key(guard, text)
-        if key is None or not unban(self.netlink, self._set(guard, key), key):
-            return False
-        self._remember(guard, {}, [str(self._sources(guard).network(key))])
-        return True
-
-    def _set(self, guard: Guard, key: bytes) -> str:
-        from markway.compiler.guarding import banned_set
-
-        return banned_set(guard.name, 4 if len(key) == 4 else 6)  # noqa: PLR2004
-
-    def _remember(self, guard: Guard, added: dict[str, float], removed: Sequence[str]) -> None:
-        """Write it down where no daemon does."""
-        from markway.apply.bans import FILE, amend
-
-        if not self.store.is_attended():
-            amend(self.store.folder / FILE, guard.name, added, removed)
-
-
 @contextmanager
-def _desk() -> Iterator[_Desk]:
+def _desk() -> Iterator[Desk]:
+    from markway.apply.banning import Desk
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import present
     from markway.config.load import load
+    from markway.config.problems import WrongValue
     from markway.kernel.netlink import Netlink
 
     store = Store(state_folder())
@@ -281,4 +189,7 @@ def _desk() -> Iterator[_Desk]:
         guards = load(store.config(now.config)).config.guards if now.marker and now.config else ()
         if not guards:
             fail("no guard is in force: write one ([guard.NAME]) and markway apply it")
-        yield _Desk(store, netlink, {guard.name: guard for guard in guards})
+        try:
+            yield Desk(store, netlink, {guard.name: guard for guard in guards})
+        except WrongValue as wrong:
+            fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message, 2)

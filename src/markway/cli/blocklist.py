@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import Json, count, fail, need_root, told
+from markway.cli.common import Json, fail, need_root, told
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
-    from markway.config.blocklisting import Blocklist
     from markway.config.model import Address
     from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
@@ -113,8 +113,11 @@ def _refuse_lockout(store: Store, name: str, added: AddressSet) -> None:
         return
     with Netlink() as netlink:
         config = configured(store, present(store, netlink))
-    own = (network for item in config.blocklisting.lists if item.name == name for network in item.allow)
-    if config.firewalling.refuse_lockout and found.client not in AddressSet.of((*config.blocklisting.allow, *own)):
+    item = next((one for one in config.blocklisting.lists if one.name == name), None)
+    if item is None or (item.devices and found.device not in item.devices):
+        return
+    allowed = AddressSet.of((*config.blocklisting.allow, *item.allow))
+    if config.firewalling.refuse_lockout and found.client not in allowed:
         fail(f"it would lock you out: your ssh connection is from {found.client}; allow that first, in [allowlist]")
 
 
@@ -139,7 +142,8 @@ def look_up(
     else:
         for one in found:
             state = "refused" if one["refused"] else "allowed" if one["allowed"] else "NOT IN FORCE"
-            print(f"{one['name']}: {state}, {one['entry']}{' added by hand' if one['by_hand'] else ''}")
+            where = ", ".join((one["direction"], *one["devices"]))
+            print(f"{one['name']}: {state} ({where}), {one['entry']}{' added by hand' if one['by_hand'] else ''}")
         if not found:
             print(f"{address} is on no list")
     if not any(one["refused"] for one in found):
@@ -163,7 +167,8 @@ def _tested(netlink: Netlink, address: Address) -> list[dict[str, Any]]:
         layout = layouts.get(hit.item.name, Layouts()).layout
         refused = layout is not None and prefix_sets.covers(netlink, set_names(hit.item.name, layout), address)
         facts = {"entry": hit.entry, "by_hand": hit.by_hand, "allowed": hit.allowed, "refused": refused}
-        found.append({"name": hit.item.name, **facts})
+        of = {"name": hit.item.name, "direction": hit.item.direction.value, "devices": [*hit.item.devices]}
+        found.append(of | facts)
     return found
 
 
@@ -187,52 +192,16 @@ def status(as_json: Json = False) -> None:
 
 
 def _taken(netlink: Netlink) -> list[dict[str, Any]]:
+    from markway.api.lists import blocklists
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import present
-    from markway.compiler.blocklists import Layouts
     from markway.config.load import load
-    from markway.director.fetching import Shelf
-    from markway.guard.overlays import Overlay, overlay_record
-    from markway.kernel import table
 
     store = Store(state_folder())
     now = present(store, netlink)
     lists = load(store.config(now.config)).config.blocklisting.lists if now.config else ()
-    layouts, overlays, counters = store.layouts(), store.overlays(), table.read_counters(netlink)
-    shelf = Shelf(store.folder / "blocklists")
-    return [
-        _record(item, shelf, layouts.get(item.name, Layouts()), counters, netlink)
-        | overlay_record(overlays.get(item.name, Overlay()))
-        for item in lists
-    ]
-
-
-def _record(item: Blocklist, shelf: Any, both: Any, counters: Any, netlink: Netlink) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from markway.compiler.blocklists import refusal_name, set_names
-    from markway.director.fetching import Note
-    from markway.kernel import prefix_sets
-
-    note = shelf.note(item.name) or Note(item.source)
-    names = set_names(item.name, both.layout) if both.layout else {}
-    gone = prefix_sets.absent(netlink, names.values())
-    refused = counters.get(refusal_name(item.name))
-    return {
-        "name": item.name,
-        **asdict(note),
-        "source": item.source,
-        "direction": item.direction.value,
-        "in_force": bool(names) and not gone,
-        "elements": {
-            f"{place.version}/{place.length}": prefix_sets.count(netlink, name)
-            for place, name in names.items()
-            if name not in gone
-        },
-        "packets": refused.packets if refused else 0,
-        "octets": refused.octets if refused else 0,
-    }
+    return blocklists(store, netlink, lists)
 
 
 def _show(found: list[dict[str, Any]]) -> None:

@@ -6,7 +6,8 @@ import json
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, count, load
+from markway.cli.common import DEFAULT_PATH, File, Json, load
+from markway.program.words import count
 
 
 def register(app: typer.Typer) -> None:
@@ -32,4 +33,5 @@ def check(file: File = DEFAULT_PATH, as_json: Json = False) -> None:
         zones, policies = closing.zones, closing.policies
         found += [count(len(zones), "zone"), count(len(policies), "policy")]
     found += [count(len(guards), "guard")] if (guards := loaded.config.guards) else []
+    found += [count(len(lists), "blocklist")] if (lists := loaded.config.blocklisting.lists) else []
     print(f"{file}: {', '.join(found) or 'nothing to balance or to shape'}: right")

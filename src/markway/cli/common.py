@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from markway.program.words import count
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from markway.config.load import Loaded, Source
     from markway.config.problems import ConfigError
-    from markway.program.model import Program
 
 DEFAULT_PATH = Path("/etc/markway")
 
@@ -129,22 +130,3 @@ def told(*, as_json: bool = False) -> Iterator[None]:
         fail(str(error))
     except NetlinkError as error:
         fail(f"the kernel refused: {error.strerror}")
-
-
-def count(number: int, noun: str) -> str:
-    """`1 service`, `2 services`."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number:,} {f'{noun[:-1]}ie' if noun.endswith('y') else f'{noun}e' if noun.endswith('s') else noun}s"
-
-
-def held(services: int, shapes: int, policies: int = 0) -> str:
-    """What a program has: `2 services, 1 shape`; nothing is said of what it has none of."""
-    found = ((services, "service"), (shapes, "shape"), (policies, "policy"))
-    return ", ".join(count(number, noun) for number, noun in found if number) or count(0, "service")
-
-
-def held_by(program: Program) -> str:
-    """The same of a program."""
-    own = sum("/" not in policy.name for policy in program.policies)
-    return held(len(program.services), len(program.shapes), own)

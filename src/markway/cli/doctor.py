@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import Json, count, fail, need_root
+from markway.cli.common import Json, fail, need_root
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

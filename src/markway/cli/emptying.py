@@ -6,7 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from markway.cli.common import count, fail
+from markway.cli.common import fail
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from markway.cli import shapes
+from markway.cli.backends import checked, load, state, weight
 from markway.cli.columns import Columns, Row, cut, octets
-from markway.cli.common import count
 from markway.cli.events import line as event_line
 from markway.cli.pace import Rate
-from markway.cli.status import checked, load, state, weight
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

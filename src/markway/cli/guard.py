@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, Json, count, fail, load
+from markway.cli.common import DEFAULT_PATH, Json, fail, load
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

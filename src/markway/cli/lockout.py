@@ -41,7 +41,8 @@ def listed(loaded: Loaded, lists: Alone) -> Problem | None:
     found = session()
     if found is None or found.device == "lo":
         return None
-    hit = next((hit for hit in lists.hits(found.client) if not hit.allowed), None)
+    hits = (hit for hit in lists.hits(found.client) if not hit.allowed)
+    hit = next((hit for hit in hits if not hit.item.devices or found.device in hit.item.devices), None)
     if hit is None:
         return None
     what = f"it would lock you out: your ssh connection is from {found.client}, which is in {hit.entry} of this list"

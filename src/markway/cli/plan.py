@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from markway.cli.common import DEFAULT_PATH, File, Json, count, load, need_root, told
+from markway.cli.common import DEFAULT_PATH, File, Json, load, need_root, told
+from markway.program.words import count, held
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -68,6 +69,7 @@ def plan(
 def _text(now: Present, changes: Changes, beside: Todo, flows: Counter[int], *, full: bool) -> Iterator[str]:
     from markway.api.plans import by_owner
     from markway.cli.plan_shapes import mended
+    from markway.compiler.held import held_by
     from markway.program.steps import Steps
 
     if now.damage:
@@ -77,7 +79,7 @@ def _text(now: Present, changes: Changes, beside: Todo, flows: Counter[int], *, 
     if beside.refused:
         yield f"# apply would refuse this: {beside.refused}"
     if not changes and not beside.steps:
-        yield "Nothing to change: the kernel holds this program."
+        yield f"Nothing to change: the kernel holds this program, {held(held_by(changes.new))}."
         return
     nothing, owned = Steps(), by_owner(beside.steps)
     for part in changes.parts:
@@ -134,16 +136,19 @@ def summary(changes: Changes, beside: Todo, flows: Counter[int]) -> Iterator[str
     """The blast radius in words."""
     from markway.api.plans import touched
     from markway.cli.plan_shapes import summary as of_shapes
+    from markway.compiler.held import held_by
     from markway.program.impact import impacts
 
     listed = impacts(changes)
     for impact in listed:
         if impact.moved is not None:
             yield f"{impact.service}: {impact.moved:.1%} of new connections move to another backend"
-    for kind, words in (("added", "new"), ("removed", "gone")):
-        names = [impact.service for impact in listed if impact.kind == kind]
-        if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
-            yield f"{count(len(names), 'service')} {words}: {shown}"
+    old, new = held_by(changes.old), held_by(changes.new)
+    for noun in ("service", "policy", "guard", "blocklist"):
+        for words, there, before in (("new", new[noun], old[noun]), ("gone", old[noun], new[noun])):
+            names = [name for name in there if "/" not in name and name not in {*before}]
+            if names:
+                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
+                yield f"{count(len(names), noun)} {words}: {shown}"
     yield from of_shapes(changes, beside.absent)
     yield f"{touched(changes, flows)} of {count(flows.total(), 'established connection')} touched"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from markway.cli.columns import Columns
 from markway.cli.policies import described as policies
 from markway.cli.shapes import FOLD, about, rows_of
+from markway.compiler.blocklists import OWNER as LISTS
 from markway.compiler.firewall import OWNER as FIREWALL
 from markway.compiler.guarding import OWNER as GUARDS
 from markway.program.shape_impact import shape_impacts, shape_reasons
@@ -26,7 +27,7 @@ _TREE = Columns(
     dropped=(),
     optional=frozenset({"LEAF"}),
 )
-_OWNERS = {FIREWALL: "firewall", GUARDS: "guards"}
+_OWNERS = {FIREWALL: "firewall", GUARDS: "guards", LISTS: "blocklists"}
 _WIDE = 200
 _REASONS = 8
 _COMMANDS = 16

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from markway.cli.columns import Columns, Row, octets
-from markway.cli.common import count
 from markway.cli.pace import Rate
 from markway.config.rates import show_bandwidth
+from markway.program.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

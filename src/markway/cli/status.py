@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from markway.cli.common import Json, count, held, need_root, told
+from markway.cli.common import Json, need_root, told
+from markway.program.words import count, held
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
-    from rich.table import Table
 
     from markway.cli.columns import Columns, Row
 
 Record = dict[str, Any]
-
-_WHOLE = 0.995
-"""The factor of a load from which on it is shown as none."""
 
 _ANSWER = 5.0
 """Seconds in which the daemon must answer before the kernel is asked instead."""
@@ -28,6 +27,10 @@ _ASKING = {"not at all": "This kernel cannot ask the queue worker: the slot tabl
 
 
 _INDENT = "  "
+_NOUNS = {
+    "service": "services", "shape": "shapes", "mark": "marks", "policy": "policies", "guard": "guards",
+    "blocklist": "blocklists",
+}  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +42,8 @@ def register(app: typer.Typer) -> None:
         "Of a class, RATE and CEIL are asked, in bits a second, and NOW is got; BORROWED are packets that left on the "
         "rate of a class above it, BACKLOG waits. "
         "Of a policy, PACKETS are those that began what it decides, OVER those of sources that had too much. "
+        "Of a guard, BANNED are sources that are kept out now, of IPv4 + of IPv6, REFUSED their packets, ATTEMPTS are "
+        "since the daemon began. "
         "Exit status 1 if the kernel does not hold what was applied."
     )(status)
 
@@ -88,10 +93,9 @@ def _show(record: Record, *, full: bool) -> None:
     if not record["in_force"]:
         print(f"Nothing in force, since a restart or a flush. Last was {why}, {at}: apply it again")
         return
-    services, shapes = record["services"], record["shapes"]
-    policies = record.get("policies", [])
-    own = sum("/" not in one["name"] for one in policies)
-    print(f"Program {record['program'][:8]}, {held(len(services), len(shapes), own)}, since {at} ({why})")
+    services = record["services"]
+    has = held({noun: [one["name"] for one in record.get(key, [])] for noun, key in _NOUNS.items()})
+    print(f"Program {record['program'][:8]}, {has}, since {at} ({why})")
     if record["beside"]:
         print(f"Beside the table: {record['beside']}. Mend it with: markway apply")
     if record["confirm_within"] is not None:
@@ -99,15 +103,17 @@ def _show(record: Record, *, full: bool) -> None:
             f"Awaits confirmation for {max(record['confirm_within'], 0):.0f} s more: markway confirm, or it is undone"
         )
     if not record["daemon"] and any(service["check"] or service["load"] for service in services):
-        print("The daemon does not run: health and load are as they were last. Begin with: markway run")
+        print("No daemon: health and load are as they were last. Begin with: markway run")
     if record["asking"]:
         print(_ASKING.get(record["asking"], f"The queue worker is asked by {record['asking']}."))
     for service in services:
         _show_service(service)
-    for shape in shapes:
+    for shape in record["shapes"]:
         _show_shape(shape, full=full)
     _show_marks(record["marks"])
-    _show_policies(policies)
+    _show_policies(record.get("policies", []))
+    _show_guards(record.get("guards", []), daemon=record["daemon"])
+    _show_blocklists(record.get("blocklists", []))
 
 
 def _at(seconds: float) -> str:
@@ -117,10 +123,12 @@ def _at(seconds: float) -> str:
 
 
 def _show_service(service: Record) -> None:
+    from markway.cli.backends import BACKENDS, backend_rows
+
     refused = f", {service['refused']:,} refused" if service["refused"] else ""
     print(f"\n{service['name']}  {' '.join(service['listeners'])}  {service['mode']} {service['schedule']}")
     print(f"  {count(service['offered'], 'connection')} offered{refused}")
-    _console().print(_table(service))
+    _print_rows(BACKENDS, backend_rows(service))
 
 
 def _console() -> Console:
@@ -161,66 +169,39 @@ def _show_policies(policies: list[Record]) -> None:
         _print_rows(POLICIES, policy_rows(policies))
 
 
+def _show_guards(guards: list[Record], *, daemon: bool) -> None:
+    if guards:
+        from markway.cli.guards import GUARDS, guard_notes, guard_rows
+
+        print("\nguards")
+        _print_rows(GUARDS, guard_rows(guards))
+        _print_notes(guard_notes(guards, daemon=daemon))
+
+
+def _show_blocklists(blocklists: list[Record]) -> None:
+    if blocklists:
+        from markway.cli.guards import BLOCKLISTS, blocklist_rows
+
+        print("\nblocklists")
+        _print_rows(BLOCKLISTS, blocklist_rows(blocklists, _at))
+        _print_notes(f"{one['name']}: {one['failure']}" for one in blocklists if one["failure"])
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    from rich.text import Text
+
+    from markway.cli.columns import cut
+
+    console = _console()
+    for note in notes:
+        console.print(cut(Text(f"{_INDENT}{note}"), console.width), no_wrap=True, soft_wrap=True)
+
+
 def _print_rows(columns: Columns, rows: list[Row]) -> None:
     from rich.text import Text
 
     console = _console()
     fitted = columns.fit(rows, console.width - len(_INDENT))
     for line in (fitted.header(), *map(fitted.line, rows)):
+        line.rstrip()
         console.print(Text(_INDENT).append(line), no_wrap=True, soft_wrap=True)
-
-
-def _table(service: Record) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for name in ("  BACKEND", "STATE", "MARK", "ADDRESS"):
-        table.add_column(name, no_wrap=True)
-    for name in ("WEIGHT", *(["LOAD"] if service["load"] else [])):
-        table.add_column(name, justify="right", no_wrap=True)
-    if service["check"]:
-        table.add_column("CHECK", no_wrap=True, max_width=40)
-    for name in ("ASKED", "GOT", "CONNECTIONS", "ACTIVE", "PACKETS", "BYTES"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for b in service["backends"]:
-        table.add_row(
-            Text(f"  {b['name']}"),
-            state(b),
-            f"{b['mark']:#x}",
-            Text(", ".join(b["endpoints"])),
-            weight(b),
-            *([load(b)] if service["load"] else []),
-            *([Text(checked(b))] if service["check"] else []),
-            f"{b['asked']:.1%}",
-            "-" if b["got"] is None else f"{b['got']:.1%}",
-            *(f"{b[name]:,}" for name in ("connections", "active", "packets", "bytes")),
-        )
-    return table
-
-
-def state(backend: Record) -> str:
-    """A backend's state, with what is left where it is emptied."""
-    word = str(backend["state"])
-    return f"{word} ({backend['active']:,} left)" if word == "drain" else word
-
-
-def weight(backend: Record) -> str:
-    """What new connections are shared by, of what it is worth: `3`, or `1.5/3`."""
-    now, whole = f"{backend['effective']:.4g}", f"{backend['weight']:.5g}"
-    return now if now == whole else f"{now}/{whole}"
-
-
-def load(backend: Record) -> str:
-    """The load as it was read, and what it leaves of the weight: `12.5`, or `87 → 60%`."""
-    reading = "?" if backend["reading"] is None else f"{backend['reading']:.3g}"
-    return reading if backend["factor"] >= _WHOLE else f"{reading} → {backend['factor']:.0%}"
-
-
-def checked(backend: Record) -> str:
-    """The last answer to a check: how long it took, or what was wrong."""
-    found = backend["checked"]
-    if found is None:
-        return "-"
-    took = f"{found['took'] * 1000:.1f} ms"
-    return (found["warning"] or took) if found["well"] else str(found["reason"])

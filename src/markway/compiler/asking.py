@@ -73,7 +73,11 @@ def asking_chains(marks: Field, needs: frozenset[str], asking: Asking) -> tuple[
 
 def asking_of(program: Program) -> Asking | None:
     """How a program asks; None if no service of it wants to."""
-    chain = program.fragments[""].chains.get("ask") if "" in program.fragments else None
+    return asking_by(program.fragments[""].chains.get("ask") if "" in program.fragments else None)
+
+
+def asking_by(chain: Chain | None) -> Asking | None:
+    """How a chain hands packets to a queue; None if there is no such chain."""
     if chain is None:
         return None
     [line] = chain.lines or ("",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markway.compiler.matches import any_of
 from markway.compiler.names import FAMILIES, Family
 from markway.config.blocklisting import Way
 from markway.program.model import Fragment
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from markway.config.blocklisting import Blocklist
     from markway.config.model import Config
     from markway.guard.layouts import Layout, Place
+    from markway.program.model import Program
 
 OWNER = "guard/blocklists"
 
@@ -50,11 +52,18 @@ def blocklists_fragment(lists: Sequence[Blocklist], layouts: Mapping[str, Layout
         layouts: the sets of each by its name; a list that is not among them has no content yet.
     """
     known = [(item, layouts.get(item.name, Layouts())) for item in lists]
-    arriving = [rule for item, held in known for rule in _rules(item, held, "saddr", {Way.IN, Way.BOTH})]
-    leaving = [rule for item, held in known for rule in _rules(item, held, "daddr", {Way.OUT, Way.BOTH})]
+
+    def asked(side: str, device: str, operator: str, other: Way) -> list[Rule]:
+        """The look-ups of all lists but those of the other direction."""
+        found = (_rules(item, held, side, (device, operator)) for item, held in known if item.direction is not other)
+        return [rule for each in found for rule in each]
+
+    arriving = asked("saddr", "iifname", "", Way.OUT)
+    passing = asked("daddr", "iifname", "!=", Way.IN)  # by what it will leave is not known yet, only where it came from
+    leaving = asked("daddr", "oifname", "", Way.IN)
     chains = [_refusal(item) for item, _ in known]
-    if arriving or leaving:
-        chains.append(Chain("blocklists", (_OWN, *arriving, *leaving), Hook("filter", "prerouting", "raw")))
+    if arriving or passing:
+        chains.append(Chain("blocklists", (_OWN, *arriving, *passing), Hook("filter", "prerouting", "raw")))
     if leaving:
         own = (Match(Term("oif"), "", Term('"lo"')), Written("return"))
         chains.append(Chain("blocklists-output", (own, *leaving), Hook("filter", "output", "raw")))
@@ -70,6 +79,12 @@ def blocklists_fragment(lists: Sequence[Blocklist], layouts: Mapping[str, Layout
 def refusal_name(name: str) -> str:
     """A list's chain, and its counter of what it refused."""
     return f"blocklist/{name}"
+
+
+def lists_in(program: Program) -> list[str]:
+    """The names of the lists in a program."""
+    fragment = program.fragments.get(OWNER)
+    return [item.removeprefix(f"counter {refusal_name('')}") for item in fragment.objects] if fragment else []
 
 
 def set_names(name: str, layout: Layout) -> dict[Place, str]:
@@ -91,12 +106,14 @@ def _sets(item: Blocklist, held: Layouts) -> Iterator[Set]:
             yield Set(names[place], (_BY_VERSION[place.version].kind,), size=size, dynamic=True)
 
 
-def _rules(item: Blocklist, held: Layouts, side: str, ways: set[Way]) -> Iterator[Rule]:
-    if held.layout is None or item.direction not in ways:
+def _rules(item: Blocklist, held: Layouts, side: str, device: tuple[str, str]) -> Iterator[Rule]:
+    if held.layout is None:
         return
-    for place, name in set_names(item.name, held.layout).items():
+    name, operator = device
+    behind = (Match(Term(name), operator, any_of([f'"{one}"' for one in item.devices])),) if item.devices else ()
+    for place, filled in set_names(item.name, held.layout).items():
         key = _first_bits(_BY_VERSION[place.version], side, place.length)
-        yield (Match(key, "", Term(f"@{name}")), Written(f"goto {refusal_name(item.name)}"))
+        yield (*behind, Match(key, "", Term(f"@{filled}")), Written(f"goto {refusal_name(item.name)}"))
 
 
 def _first_bits(family: Family, side: str, length: int) -> Term | And:

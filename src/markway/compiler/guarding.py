@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from markway.compiler.asking import Asking
+from markway.compiler.asking import Asking, asking_by
 from markway.compiler.names import FAMILIES, Family, networks
 from markway.config.guarding import Guard, Guarded, Scope
 from markway.config.model import Protocol
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from markway.config.model import Config, Service
+    from markway.program.model import Program
 
 OWNER = "guard/windows"
 
@@ -56,6 +57,18 @@ def guard_of(config: Config, asking: Asking) -> dict[str, Fragment]:
 def guard_name(name: str) -> str:
     """A guard's chain, and its counter of what it refused."""
     return f"guard/{name}"
+
+
+def guards_in(program: Program) -> list[str]:
+    """The names of the guards in a program."""
+    fragment = program.fragments.get(OWNER)
+    return [item.removeprefix(f"counter {guard_name('')}") for item in fragment.objects] if fragment else []
+
+
+def asking_of(program: Program) -> Asking | None:
+    """How the guards of a program ask the counter; None if none of them counts connections."""
+    fragment = program.fragments.get(OWNER)
+    return asking_by(fragment.chains.get("guard/queue")) if fragment else None
 
 
 def banned_set(name: str, version: int) -> str:

@@ -41,7 +41,7 @@ class Exact:
     def statement(self) -> Match:
         """The comparison of a rule."""
         operator = "==" if isinstance(self.key, And) and len(self.values) == 1 else ""
-        return Match(self.key, operator, _any_of(self.values))
+        return Match(self.key, operator, any_of(self.values))
 
 
 Condition: TypeAlias = Exact | Statement
@@ -75,6 +75,12 @@ def alternatives(match: shaping.Match, marks: Marks) -> list[Alternative]:
 def statements(alternative: Alternative) -> tuple[Statement, ...]:
     """The conditions as a rule has them."""
     return tuple(each.statement if isinstance(each, Exact) else each for each in alternative)
+
+
+def any_of(values: Iterable[str]) -> Term:
+    """One value, or an anonymous set of several."""
+    texts = list(values)
+    return Term(texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}")
 
 
 def _families(match: shaping.Match) -> tuple[Family | None, ...]:
@@ -124,7 +130,7 @@ def _port(side: str, ranges: Iterable[PortRange]) -> Condition:
     key, joined = Term(f"th {side}"), joined_ranges(ranges)
     if sum(last - first + 1 for first, last in joined) <= SINGLE_PORTS:
         return Exact(key, "inet_service", 4, tuple(str(n) for first, last in joined for n in range(first, last + 1)))
-    return Match(key, "", _any_of([_range(first, last) for first, last in joined]))
+    return Match(key, "", any_of([_range(first, last) for first, last in joined]))
 
 
 def joined_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -145,11 +151,11 @@ def _network(match: shaping.Match, family: Family | None) -> Iterator[Condition]
         if texts := merged(networks, family):
             key = Term(f"{family.name} {side}")
             single = not any("/" in text for text in texts)
-            yield Exact(key, family.kind, family.bits // 8, texts) if single else Match(key, "", _any_of(texts))
+            yield Exact(key, family.kind, family.bits // 8, texts) if single else Match(key, "", any_of(texts))
     if match.dscp:
-        yield Match(Term(f"{family.name} dscp"), "", _any_of([str(number) for number in match.dscp]))
+        yield Match(Term(f"{family.name} dscp"), "", any_of([str(number) for number in match.dscp]))
     if match.icmp_type:
-        yield Match(Term("icmp type" if family is IP else "icmpv6 type"), "", _any_of(match.icmp_type))
+        yield Match(Term("icmp type" if family is IP else "icmpv6 type"), "", any_of(match.icmp_type))
     if not (match.source or match.destination or match.dscp or match.icmp_type):
         yield Match(Term("meta nfproto"), "", Term(family.nfproto))
 
@@ -174,7 +180,7 @@ def _packet(match: shaping.Match) -> Iterator[Statement]:
 def _owner(match: shaping.Match) -> Iterator[Statement]:
     for name, owners in (("meta skuid", match.user), ("meta skgid", match.group)):
         if owners:
-            yield Match(Term(name), "", _any_of([owner if owner.isdigit() else f'"{owner}"' for owner in owners]))
+            yield Match(Term(name), "", any_of([owner if owner.isdigit() else f'"{owner}"' for owner in owners]))
     if match.cgroup:
         path = match.cgroup.strip("/")
         yield Match(Term(f"socket cgroupv2 level {path.count('/') + 1}"), "", Term(f'"{path}"'))
@@ -186,8 +192,3 @@ def _flags(names: Iterable[str]) -> str:
 
 def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
-
-
-def _any_of(values: Iterable[str]) -> Term:
-    texts = list(values)
-    return Term(texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}")

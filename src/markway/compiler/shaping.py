@@ -15,7 +15,7 @@ from markway.config.shaping import Shaping
 from markway.marks import CLASS_NUMBERS, UPLINK_WIDTH, grant
 from markway.program.model import Fragment
 from markway.program.nft import Chain, Dispatch, Hook, Term
-from markway.program.plumbing import Route, Setting
+from markway.program.plumbing import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from markway.config.model import Service
     from markway.config.shaping import Match, Realm
     from markway.marks import Layout, Registry
-    from markway.program.plumbing import Part
 
 SHARED = "shaping/"
 """The owner of what shapes share; the name is none that a service can have."""
@@ -140,11 +139,7 @@ def _shared(basis: Basis, shapes: Mapping[str, Fragment]) -> Fragment:
         owner=SHARED,
         chains={each.name: each for each in chains},
         objects=marking.counters(),
-        plumbing=(
-            *_settings(basis.shaping),
-            *marking.routing(),
-            *_routes(basis.shaping.realms),
-        ),
+        plumbing=(*marking.routing(), *_routes(basis.shaping.realms)),
         marks=marking.entries(),
     )
 
@@ -155,13 +150,6 @@ def _leaving(shapes: Iterable[Fragment]) -> Iterator[Chain]:
     if found:
         verdicts = ", ".join(f'"{device}" : goto {name}' for device, name in found.items())
         yield Chain("postrouting-shape", ((Dispatch(Term("oifname"), f"{{ {verdicts} }}"),),), _HOOK)
-
-
-def _settings(shaping: Shaping) -> Iterator[Part]:
-    """Connections' bytes are counted only where that is switched on (nf_conntrack-sysctl.rst of the kernel)."""
-    counting = next((match for match in _matches(shaping) if match.bytes_over is not None), None)
-    if counting:
-        yield Setting("net/netfilter/nf_conntrack_acct", "1", counting.origin)
 
 
 def _routes(realms: Iterable[Realm]) -> Iterator[Route]:

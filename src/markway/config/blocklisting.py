@@ -44,6 +44,8 @@ class Blocklist:
     least: int = 1
     """A content with fewer entries is refused."""
     direction: Way = Way.IN
+    devices: tuple[str, ...] = ()
+    """Only what comes in by these, or leaves by them, is refused; any if there are none."""
     allow: tuple[Network, ...] = ()
     """Never refused by this list."""
     log: SourceRate | None = None

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 from markway.config.blocklisting import DAY, HOUR, Blocklist, Blocklisting, Way
 from markway.config.build_shape import all_named
 from markway.config.kinds import at
+from markway.config.packets import parse_device
 from markway.config.problems import Place, WrongValue, quote
 from markway.config.texts import parse_file, parse_word
 from markway.config.units import parse_rate, parse_timeout
-from markway.config.values import networks_of, value_of
+from markway.config.values import networks_of, parse_each, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,9 @@ def _blocklist(place: Place, table: BlocklistTable, report: Report) -> Blocklist
         ca=value_of(at(place, "ca"), table.ca, parse_file, "", report),
         least=table.least or 1,
         direction=Way(table.direction),
+        devices=tuple(
+            dict.fromkeys(one for _, one in parse_each(place, "devices", table.devices, parse_device, report))
+        ),
         allow=networks_of(place, "allow", table.allow or None, report),
         log=_log(at(place, "log"), table.log, report),
         origin=place.path,

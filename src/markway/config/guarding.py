@@ -82,6 +82,10 @@ class LogSource:
     journal: str = ""
     origin: Origin = field(default=(), compare=False)
 
+    def __str__(self) -> str:
+        """Where it is looked at: a file's name, or a unit's."""
+        return self.file or self.journal
+
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
@@ -90,6 +94,13 @@ class Guarded:
     protocol: Protocol
     ports: tuple[PortRange, ...]
     address: Address | None = None
+
+    def __str__(self) -> str:
+        """As written in the file."""
+        ports = f"{','.join(map(str, self.ports))}/{self.protocol}"
+        if self.address is None:
+            return ports
+        return f"[{self.address}]:{ports}" if self.address.version == 6 else f"{self.address}:{ports}"  # noqa: PLR2004
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from markway.config.forms import Duration, LogRate, Networks, Text
+from markway.config.forms import Devices, Duration, LogRate, Networks, Text
 
 _STRICT = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=False)
 
@@ -59,6 +59,15 @@ class BlocklistTable(BaseModel):
             "Whether packets from these addresses are dropped, or packets to them, made here or forwarded, or both."
         ),
         examples=["both"],
+    )
+    devices: Devices = Field(
+        None,
+        description=(
+            "The devices behind which those in the list are, as that of the uplink: only what comes in by these, or "
+            "leaves by them, is dropped. So a list of what nobody may have on the internet spares one's own networks. "
+            "Default: all."
+        ),
+        examples=["eth0", ["ppp0", "wwan0"]],
     )
     allow: Networks = Field(
         None, description="Networks that this list never drops.", examples=[["192.0.2.1", "198.51.100.0/24"]]

@@ -79,7 +79,7 @@ class MatchTable(BaseModel):
         alias="bytes-over",
         description=(
             "Its connection has carried more than this, both ways together. Connections are counted from when the "
-            "file came into force (net.netfilter.nf_conntrack_acct is switched on)."
+            "file came into force (the kernel switches net.netfilter.nf_conntrack_acct on)."
         ),
         examples=["10m"],
     )

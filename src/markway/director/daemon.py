@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from markway.apply.bans import FILE
 from markway.apply.store import Patience
 from markway.balance.state import Hold
+from markway.compiler.held import held_by
 from markway.config.model import Config, Schedule
 from markway.config.problems import ConfigError
 from markway.director.blocklists import Lists, NotNowError
@@ -23,6 +24,7 @@ from markway.director.orphans import Orphans, remove
 from markway.director.queueing import QueueWorker, Telling
 from markway.director.signs import Signs
 from markway.director.watch import Watch
+from markway.program.words import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -99,7 +101,7 @@ class Director:
             config = await self._first(config, at_start)
         else:
             self._adopt(config)
-            self._note(Event("start", f"took over {_count(config)} in force"))
+            self._note(Event("start", f"took over {self._held()} in force"))
             await self._compare(config, at_start)
         for name, patience in self.store.drains().items():
             self.farm.resumed(name, patience.until - time.time(), self.now, cut=patience.cut)
@@ -131,7 +133,7 @@ class Director:
             loaded = await self.in_kernel(self._enforcer.remembered)
         self.farm.adopt(loaded.config, self.store.states(), lambda _: False, self.now)
         await self.in_kernel(self._enforcer.apply, loaded, self.farm.states(), "start")
-        self._note(Event("start", f"brought {_count(loaded.config)} into force"))
+        self._note(Event("start", f"brought {self._held()} into force"))
         self._follow(loaded.config)
         return loaded.config
 
@@ -173,7 +175,7 @@ class Director:
             changes = await self.in_kernel(self._enforcer.apply, loaded, states, why, confirm)
             self._adopt(loaded.config)
         if changes:
-            self._note(Event("apply", f"{why}: {_count(loaded.config)} in force"))
+            self._note(Event("apply", f"{why}: {self._held()} in force"))
         await self._flush()
         return changes
 
@@ -184,7 +186,7 @@ class Director:
                 return False
             config = await self.in_kernel(self._enforcer.take_over) or Config()
             self._adopt(config)
-        self._note(Event("apply", f"another command applied a configuration: {_count(config)} in force"))
+        self._note(Event("apply", f"another command applied a configuration: {self._held()} in force"))
         await self._flush()
         return True
 
@@ -393,6 +395,10 @@ class Director:
         """The hand on the kernel, for `in_kernel`."""
         return self._enforcer
 
+    def _held(self) -> str:
+        """What is in force, in words."""
+        return held(held_by(self._enforcer.compiled.program))
+
     def _failed(self, error: BaseException) -> None:
         self._note(Event("error", f"a fault of Markway's own ends the daemon: {error!r}"))
 
@@ -402,8 +408,3 @@ class Director:
     def _note_all(self, events: Iterable[Event]) -> None:
         for event in events:
             self.events.note(event)
-
-
-def _count(config: Config) -> str:
-    number = len(config.services)
-    return f"{number:,} service{'' if number == 1 else 's'}"

@@ -81,7 +81,11 @@ def _sign(what: str, pattern: bytes) -> Failure:
 # last address is the one. (`Failed publickey` and `Failed hostbased` go on with the client's words. A key that is not
 # accepted is no failure either: the next one may be.)
 _SSHD = Format(
-    ((b"sshd",), (b" port ",)),
+    (
+        (b"sshd",),
+        (b" port ",),
+        (b"Failed ", b"Invalid user ", b"ing user ", b"invalid user ", b"error: maximum ", b"ROOT LOGIN "),
+    ),
     _SYSLOGS,
     {
         b"Failed": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from markway.kernel import prefix_sets
 from markway.kernel.netlink import CREATE, Message, NetlinkError, attribute, attributes, each, nested, text
 from markway.kernel.table import INET, NAME
 
@@ -91,6 +92,24 @@ def banned(netlink: Netlink, name: str) -> dict[bytes, float]:
     """
     request = text(1, NAME) + text(2, name)
     return {key: seconds for data in netlink.dump(_GET_ELEMENT, INET, request) for key, seconds in _elements(data)}
+
+
+def count(netlink: Netlink, name: str) -> int:
+    """How many are in a set; 0 if there is no such set. One whose time is up may be among them for a second.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    try:
+        told = prefix_sets.count(netlink, name)
+        if told is not None:
+            return told
+        dump = netlink.dump(_GET_ELEMENT, INET, text(1, NAME) + text(2, name))
+        return sum(1 for data in dump for _ in each(attributes(data).get(3, b"")))
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:
+            return 0
+        raise
 
 
 def handle(netlink: Netlink, name: str) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LENGTH = 256
-"""Packets that may wait; those beyond go on unanswered. So many wait at most for a worker that hangs."""
+"""Packets that may wait, if nothing else is said; those beyond go on unanswered. A hung worker holds so many up."""
 
 PATIENCE = 0.1
 """Seconds that `receive` waits at most."""
@@ -47,8 +47,8 @@ _NO_ENOBUFS = 5
 class PacketQueue:
     """Packets of one queue of this network namespace."""
 
-    def __init__(self, number: int) -> None:
-        """Take the queue over.
+    def __init__(self, number: int, length: int = LENGTH) -> None:
+        """Take the queue over; `length` packets may wait.
 
         Raises:
             NetlinkError: EPERM where another process has it, or this one may not.
@@ -60,7 +60,7 @@ class PacketQueue:
         self._answers = bytearray(_template(number) * BATCH)
         self._sent = [memoryview(self._answers)[: count * (_TO_MARK + 4)] for count in range(BATCH + 1)]
         try:
-            self._configure(number)
+            self._configure(number, length)
         except BaseException:
             self._socket.close()
             raise
@@ -75,12 +75,12 @@ class PacketQueue:
         """Give the queue back; the kernel drops the packets that still wait, and their senders send again."""
         self._socket.close()
 
-    def _configure(self, number: int) -> None:
+    def _configure(self, number: int, length: int) -> None:
         """All in one message: until a queue is told to copy packets it drops them."""
         options = (
             (1, struct.pack("!BxH", _BIND, 0)),
             (2, struct.pack("!IB", _COPIED, _COPY_PACKET)),
-            (3, _WORD.pack(LENGTH)),
+            (3, _WORD.pack(length)),
             (4, _WORD.pack(_FAIL_OPEN | _GSO)),  # which flags,
             (5, _WORD.pack(_FAIL_OPEN | _GSO)),  # and their values
         )

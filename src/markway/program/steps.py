@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.program.below import Below, group_of, is_table, place_of, sort_of, table_of
-from markway.program.plumbing import Class, Filter, Origin, Qdisc
+from markway.program.plumbing import Class, Filter, Origin, Qdisc, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -88,16 +88,19 @@ class _Way:
         """All of them."""
         before = list(self._removed(self.first, self.old))
         late: list[Qdisc] = []
+        settings: list[Step] = []
         parents = {(part.device, part.parent) for part in self.here.values() if isinstance(part, Class)}
         inner = {(part.device, part.parent) for part in self.new.values() if isinstance(part, Class)}
         for part in self.new.values():
             there = self.here.get(part.key)
             if isinstance(part, Qdisc) and there is None and (part.device, part.parent) in parents - inner:
                 late.append(part)  # its class cannot have a queue before its last child has gone
+            elif isinstance(part, Setting) and part != there:
+                settings += self._made(part, there)  # net/netfilter is there once a rule has asked for connections
             elif part != there:
                 before += self._made(part, there)
         gone = [part for key, part in self.here.items() if key not in self.new]
-        after = list(self._removed(gone, Below(self.here.values())))
+        after = [*settings, *self._removed(gone, Below(self.here.values()))]
         after += [step for part in late for step in self._late(part)]
         return Steps(tuple(before), tuple(after))
 

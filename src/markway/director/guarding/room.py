@@ -51,12 +51,15 @@ class Room:
         self._handles: dict[int, tuple[int, int]] = {}
         self.problem = ""
         """Why the last ban could not be written; empty if it could."""
+        self.attempts = self.bans = 0
+        """Attempts of those that it does not allow everything, and its bans of them, since they were reported."""
 
     def attempt(self, address: bytes, now: float) -> bool:
         """Count a new connection; whether it is refused."""
         key = self._sources.key(address)
         if key is None:
             return False
+        self.attempts += 1
         sentence = self._windows.attempt(key, now)
         if sentence and sentence.window is None and self._left(key) is None:
             self._windows.forgive(key)  # the kernel has let it go
@@ -72,6 +75,7 @@ class Room:
         key = self._sources.key(address)
         if key is None:
             return
+        self.attempts += times
         for _ in range(times):
             sentence = self._windows.attempt(key, min(at, now))
             if sentence is None or sentence.until <= now:
@@ -95,6 +99,7 @@ class Room:
             return
         self._held[key] = now + seconds
         if window is not None:
+            self.bans += 1
             self._tell(News(self._sources.network(key), seconds, window, offences))
 
     def look(self, now: float) -> None:

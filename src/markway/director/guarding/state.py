@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markway.compiler.guarding import listeners_of
 from markway.config.guarding import Ban, Guard, Guarded, Window
@@ -11,6 +11,17 @@ from markway.config.model import PortRange, Protocol
 
 if TYPE_CHECKING:
     from markway.config.model import Config
+
+
+class Tally(NamedTuple):
+    """What a guard has counted."""
+
+    attempts: int = 0
+    bans: int = 0
+
+    def plus(self, more: Tally) -> Tally:
+        """Both."""
+        return Tally(self.attempts + more.attempts, self.bans + more.bans)
 
 
 def records_of(config: Config) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from markway.compiler.guarding import QUEUE
 from markway.director.events import Event
 from markway.director.following import FileFollower, JournalFollower, follow_file
-from markway.director.guarding.state import records_of
+from markway.director.guarding.state import Tally, records_of
 from markway.director.zone import local_zone
 from markway.guard.logs import Reader
 
@@ -57,7 +57,10 @@ class Guarding:
         self._process: Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._deadline = 0.0
-        self._problems: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
+        """What keeps guards from counting, or from banning."""
+        self.tallies: dict[str, Tally] = {}
+        """What each guard has counted since this process began, or since it is in force."""
         self.ready = False
         """Whether attempts are counted now."""
         self.counted = self.refused = 0
@@ -71,6 +74,7 @@ class Guarding:
     def follow(self, config: Config) -> None:
         """These guards are in force from now on."""
         before, self._records = self._records, records_of(config)
+        self.tallies = {guard.name: self.tallies.get(guard.name, Tally()) for guard in config.guards}
         logs = {(guard.name, source) for guard in config.guards for source in guard.logs}
         for key in self._logs.keys() - logs:
             self._logs.pop(key).cancel()
@@ -184,14 +188,17 @@ class Guarding:
         self.ready = said["ready"]
         self.counted += said["counted"]
         self.refused += said["refused"]
+        for name, tally in said["tallies"].items():
+            if name in self.tallies:
+                self.tallies[name] = self.tallies[name].plus(Tally(*tally))
         for one in said["news"]:
             self._note(_event(one))
         if said["missed"]:
             self._note(Event("warning", f"{said['missed']:,} more bans and ends of bans"))
         for name, problem in said["problems"].items():
-            if self._problems.get(name) != problem:
+            if self.problems.get(name) != problem:
                 self._note(Event("warning", f"guard {name}: {problem}"))
-        self._problems = said["problems"]
+        self.problems = said["problems"]
 
 
 def _event(news: dict[str, Any]) -> Event:

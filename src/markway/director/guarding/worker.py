@@ -38,6 +38,9 @@ _WRITE = 5.0
 _MOST_NEWS = 200
 """News that one report holds; more in so short a time are only counted."""
 
+_WAITING = 1024
+"""First packets that may wait: a burst, or what comes while the sets are looked at. Longer, a flood makes all wait."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -190,7 +193,7 @@ class Worker:
         wanted = any(room.guard.listeners for room in self._counting.rooms.values())
         if wanted and self._queue is None:
             try:
-                self._queue, self._deaf = PacketQueue(self._number), ""
+                self._queue, self._deaf = PacketQueue(self._number, _WAITING), ""
             except OSError as error:
                 self._deaf = f"connections are not counted: {error.strerror or error}"
 
@@ -199,11 +202,14 @@ class Worker:
         report: dict[str, Any] = {
             "counted": counting.counted, "refused": counting.refused, "unread": counting.unread,
             "missed": counting.missed, "news": counting.news, "ready": self._begun,
+            "tallies": {name: [room.attempts, room.bans] for name, room in counting.rooms.items()},
             "problems": {name: room.problem for name, room in counting.rooms.items() if room.problem},
         }  # fmt: skip
         if self._deaf:
             report["problems"] = dict.fromkeys(counting.rooms, self._deaf) | report["problems"]
         if self._daemon.tell(report):
+            for room in counting.rooms.values():
+                room.attempts = room.bans = 0
             counting.news, counting.counted, counting.refused, counting.unread, counting.missed = [], 0, 0, 0, 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from markway.kernel import netns
 from markway.kernel.capabilities.feature import Feature
 from markway.kernel.capabilities.network import RIGHT, udp
 
@@ -48,7 +47,6 @@ def _realm(network: Network) -> bool:
 
 def _ct_bytes(network: Network) -> bool:
     network.chain("forward", "ct bytes > 40 drop")  # each datagram has 29
-    netns.sysctl(network.middle, {"netfilter/nf_conntrack_acct": "1"})  # there is none before the rule
     return network.arrived([(4000, _PLAIN), (4000, _PLAIN), (4001, _PLAIN)]) == [0, 2]
 
 

@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     screen = Screen([backend.name for service in config.services for backend in service.backends])
     promises = Promises.made()
     if options.brief:
-        promises.leave_out(promises.rates, promises.dead, promises.loaded, promises.drained)
+        promises.leave_out(promises.rates, promises.guarded, promises.dead, promises.loaded, promises.drained)
     _remove_stale(options.name)
     before = facts.outside()
     with ExitStack() as stack:

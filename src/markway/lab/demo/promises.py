@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,9 +24,6 @@ class Promise:
             self.kept, self.detail = kept, detail
 
 
-_ORDER = ["failed", "shares", "marks", "idle", "held", "removed", "rates", "dead", "loaded", "drained", "outside"]
-
-
 @dataclass(slots=True)
 class Promises:
     """All promises, in the order of the summary."""
@@ -38,6 +35,7 @@ class Promises:
     held: Promise
     removed: Promise
     rates: Promise
+    guarded: Promise
     dead: Promise
     loaded: Promise
     drained: Promise
@@ -55,6 +53,7 @@ class Promises:
             held=Promise("Open connections stay"),
             removed=Promise("A removed backend finishes"),
             rates=Promise("Classes get their rates"),
+            guarded=Promise("Who tries too often waits"),
             dead=Promise("A dead backend gets nothing"),
             loaded=Promise("A loaded backend gets less"),
             drained=Promise("A drained backend empties"),
@@ -62,7 +61,8 @@ class Promises:
         )
 
     def __iter__(self) -> Iterator[Promise]:
-        return (promise for name in _ORDER if (promise := getattr(self, name)) not in self.left_out)
+        found = (getattr(self, one.name) for one in fields(self))
+        return (one for one in found if isinstance(one, Promise) and one not in self.left_out)
 
     def leave_out(self, *promises: Promise) -> None:
         """Promise nothing of what is not shown."""

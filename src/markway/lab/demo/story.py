@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from markway.lab import build
 from markway.lab.demo import edit, facts
+from markway.lab.demo.guarded import GUARD, guarded
 from markway.lab.demo.promises import deviations
 from markway.lab.demo.screen import Passage, Row
 from markway.lab.demo.shared import SHAPE, shared
@@ -76,6 +77,7 @@ class Story:
             self._removal(holdings)
         if not self._brief:
             self._shared()
+            self._guarded()
             self._watched()
 
     def _shared(self) -> None:
@@ -83,6 +85,12 @@ class Story:
         self._change(self._text + SHAPE)
         self._screen.command(f"markway apply {self._shown}", self._apply(self._file))
         shared(self._lab, self._screen, self._promises)
+
+    def _guarded(self) -> None:
+        self._screen.act("Who tries too often is kept out")
+        self._change(self._text + GUARD)
+        self._screen.command(f"markway apply {self._shown}", self._apply(self._file))
+        guarded(self._lab, self._file, next(iter(self._asked.targets.values())), self._screen, self._promises)
 
     def _watched(self) -> None:
         self._screen.act(f"{DIES} dies and comes back, {WORKS} works too hard, {DRAINS} drains: the daemon sees to it")

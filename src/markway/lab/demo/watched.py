@@ -139,7 +139,7 @@ class Watched:
             )
             least = self._share(WORKS)
         self._note("relieved", WORKS, "the other work ends")
-        more = watch(lambda: self._share(WORKS) > least + 0.2 * asked, f"{WORKS} recovers")
+        more = watch(lambda: self._share(WORKS) > least + 0.1 * asked, f"{WORKS} recovers")
         said = (
             f"{WORKS} was asked {asked:.1%}, came down to {least:.1%} by its load, and up to {self._share(WORKS):.1%}"
         )

@@ -1,0 +1,137 @@
+"""Whom guards keep out, read and changed by hand: straight in the kernel, with the daemon and without."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+from markway.apply.bans import FILE, amend
+from markway.compiler.guarding import banned_set
+from markway.config.problems import WrongValue, did_you_mean
+from markway.guard.sources import Sources
+from markway.kernel import bans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from markway.apply.store import Store
+    from markway.config.guarding import Guard
+    from markway.kernel.netlink import Netlink
+
+
+class Banned(NamedTuple):
+    """A source, the guard that keeps it out, and for how many seconds."""
+
+    guard: str
+    source: str
+    left: float
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The guards in force, and their sets in the kernel."""
+
+    store: Store
+    netlink: Netlink
+    guards: Mapping[str, Guard]
+
+    def guard(self, name: str) -> Guard:
+        """The one meant; `name` may be empty if there is but one.
+
+        Raises:
+            WrongValue: there is none of this name.
+        """
+        if not name and len(self.guards) == 1:
+            return next(iter(self.guards.values()))
+        if name not in self.guards:
+            known = did_you_mean(name, [*self.guards]) or f"there are {', '.join(self.guards)}"
+            raise WrongValue(f'no guard is called "{name}"' if name else "--guard says which", known)
+        return self.guards[name]
+
+    def key(self, guard: Guard, text: str) -> bytes | None:
+        """What an address counts for; None if it is allowed everything.
+
+        Raises:
+            WrongValue: it is no address, or a network that is more than one source.
+        """
+        try:
+            network = ip_network(text)
+        except ValueError:
+            raise WrongValue(f'"{text}" is no address or network') from None
+        length = guard.prefix if network.version == 4 else guard.prefix6  # noqa: PLR2004
+        if network.prefixlen < length:
+            raise WrongValue(
+                f"{text} is more than one source of guard {guard.name}, which is a /{length}: a blocklist takes it"
+            )
+        return Sources(guard).key(network.network_address.packed)
+
+    def spelled(self, guard: Guard, key: bytes) -> str:
+        """A source as people write it."""
+        return str(Sources(guard).network(key)).removesuffix("/32").removesuffix("/128")
+
+    def everybody(self) -> list[Banned]:
+        """Whom the guards keep out, by guard and by the time that is left.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        found = (Banned(guard.name, *one) for guard in self.guards.values() for one in self.banned(guard))
+        return sorted(found, key=lambda ban: (ban.guard, ban.left))
+
+    def banned(self, guard: Guard) -> Iterator[tuple[str, float]]:
+        """Whom it keeps out, and for how many seconds.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        for version in (4, 6):
+            for key, left in bans.banned(self.netlink, banned_set(guard.name, version)).items():
+                yield self.spelled(guard, key), left
+
+    def ban(self, guard: Guard, address: str, seconds: float = 0.0) -> Banned:
+        """Keep one source out, for as long as the guard bans if nothing else is said.
+
+        Raises:
+            WrongValue: it is no single source, or the guard allows it everything.
+            NetlinkError: the kernel refused.
+        """
+        key = self.key(guard, address)
+        if key is None:
+            raise WrongValue(f"guard {guard.name} allows {address} everything: take it out of allow first")
+        seconds = seconds or guard.ban.seconds
+        self.put(guard, {key: seconds})
+        return Banned(guard.name, self.spelled(guard, key), seconds)
+
+    def put(self, guard: Guard, wanted: Mapping[bytes, float]) -> None:
+        """Keep sources out for so many seconds.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        for key, seconds in wanted.items():
+            bans.ban(self.netlink, _set(guard, key), key, seconds)
+        until = {str(Sources(guard).network(key)): time.time() + left for key, left in wanted.items()}
+        self._remember(guard, until, ())
+
+    def free(self, guard: Guard, text: str) -> bool:
+        """Let a source in again; whether it was kept out.
+
+        Raises:
+            WrongValue, NetlinkError: as `ban`.
+        """
+        key = self.key(guard, text)
+        if key is None or not bans.unban(self.netlink, _set(guard, key), key):
+            return False
+        self._remember(guard, {}, [str(Sources(guard).network(key))])
+        return True
+
+    def _remember(self, guard: Guard, added: Mapping[str, float], removed: Sequence[str]) -> None:
+        """Write it down where no daemon does."""
+        if not self.store.is_attended():
+            amend(self.store.folder / FILE, guard.name, added, removed)
+
+
+def _set(guard: Guard, key: bytes) -> str:
+    return banned_set(guard.name, 4 if len(key) == 4 else 6)  # noqa: PLR2004
