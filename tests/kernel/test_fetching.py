@@ -309,9 +309,12 @@ def test_a_broken_shelf_is_an_empty_one(shelf: Shelf, break_it: Callable[[Path],
 
 
 def test_a_kept_list_of_another_source_is_not_restored(shelf: Shelf):
-    shelf.write("drones", Note("/a"), b"192.0.2.1")
+    shelf.write("drones", Note("/a", changed=NOW), b"192.0.2.1")
     assert Source(Blocklist("drones", file="/b"), shelf).restore() is None
     assert Source(Blocklist("drones", file="/a"), shelf).restore()
+    shelf.write("drones", Note("/b", asked=NOW, failure="gone"))
+    source = Source(Blocklist("drones", file="/b"), shelf)
+    assert (source.restore(), source.note.failure) == (None, "gone")
 
 
 def test_lists_that_left_the_file_are_forgotten(shelf: Shelf):

@@ -146,7 +146,7 @@ class Source:
         note = self._shelf.note(name)
         if note and note.source == self.item.source:
             self.note, self._failure_kept = note, note.failure
-            kept = self._shelf.read(name)
+            kept = self._shelf.read(name) if note.changed else None  # else the text is another source's
             self.listed = parse(kept[0]) if kept else None
         return self.listed
 
