@@ -1,4 +1,4 @@
-"""`markway bans`, `ban`, `unban`: whom guards keep out, straight from the kernel; with the daemon and without."""
+"""`markway bans`, `ban`, `unban`: whom guards keep out or slow, from the kernel; with the daemon and without."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from markway.guard.sources import Sources
     from markway.kernel.netlink import Netlink
 
-app = typer.Typer(invoke_without_command=True, help="Show whom guards keep out, and for how long.")
+app = typer.Typer(invoke_without_command=True, help="Show whom guards keep out or slow, and for how long.")
 
 _FOREVER = 30 * 86400.0
 """Seconds for a ban of fail2ban's that has no end."""
@@ -46,22 +46,25 @@ def register(root: typer.Typer) -> None:
 @app.callback()
 def bans(
     context: typer.Context,
-    plain: Annotated[bool, typer.Option("--plain", help="Print the sources alone, one a line.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Print the banned sources alone, one a line.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show whom guards keep out, and for how long."""
+    """Show whom guards keep out or slow, and for how long."""
     if context.invoked_subcommand:
         return
     need_root("bans")
     with _desk() as desk:
-        rows = [(guard.name, source, left) for guard in desk.guards.values() for source, left in desk.banned(guard)]
-    rows.sort(key=lambda row: (row[0], row[2]))
+        rows = [(guard.name, *held) for guard in desk.guards.values() for held in desk.held(guard)]
+    rows.sort(key=lambda row: (row[0], row[3]))
     if as_json:
         now = time.time()
-        found = [{"guard": name, "source": s, "left": left, "until": round(now + left, 3)} for name, s, left in rows]
+        found = [
+            {"guard": name, "source": source, "action": action, "left": left, "until": round(now + left, 3)}
+            for name, source, action, left in rows
+        ]
         print(json.dumps(found, indent=2))
     elif plain:
-        for source in dict.fromkeys(source for _, source, _ in rows):
+        for source in dict.fromkeys(source for _, source, action, _ in rows if action == "ban"):
             print(source)
     else:
         _print_table(rows)
@@ -94,7 +97,7 @@ def unban(
         guards = [desk.guard(guard)] if guard else [*desk.guards.values()]
         freed = [one.name for one in guards if desk.free(one, address)]
     if not freed:
-        fail(f"{address} is not banned")
+        fail(f"{address} is not banned or slowed")
     print(f"{address} is free again, for {'guard' if len(freed) == 1 else 'guards'} {', '.join(freed)}.")
 
 
@@ -122,7 +125,7 @@ def import_(
         wanted = {
             key: length or left or one.ban.seconds for text, left in found if (key := desk.key(one, text)) is not None
         }
-        already = {source for source, _ in desk.banned(one)}
+        already = {source for source, action, _ in desk.held(one) if action == "ban"}
         fresh = {key: left for key, left in wanted.items() if desk.spelled(one, key) not in already}
         desk.put(one, fresh)
     print(f"{count(len(fresh), 'source')} of {file} kept out by guard {one.name}; "
@@ -175,14 +178,15 @@ def _seconds(text: str) -> float:
         fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message, 2)
 
 
-def _print_table(rows: Sequence[tuple[str, str, float]]) -> None:
+def _print_table(rows: Sequence[tuple[str, str, str, float]]) -> None:
     if not rows:
-        print("Nobody is banned.")
+        print("Nobody is banned or slowed.")
         return
-    table = [("GUARD", "SOURCE", "LEFT"), *((name, source, f"{left:,.0f} s") for name, source, left in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for name, source, left in table:
-        print(f"{name:<{widths[0]}}  {source:<{widths[1]}}  {left:>{widths[2]}}")
+    table = [("GUARD", "SOURCE", "ACTION", "LEFT"), *((*row[:3], f"{row[3]:,.0f} s") for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    for *words, left in table:
+        shown = [word.ljust(width) for word, width in zip(words, widths, strict=False)]
+        print("  ".join([*shown, left.rjust(widths[-1])]))
 
 
 @dataclass(frozen=True)
@@ -226,38 +230,46 @@ class _Desk:
         """A source as people write it."""
         return str(self._sources(guard).network(key)).removesuffix("/32").removesuffix("/128")
 
-    def banned(self, guard: Guard) -> Iterator[tuple[str, float]]:
-        """Whom it keeps out, and for how many seconds."""
-        from markway.compiler.guarding import banned_set
+    def held(self, guard: Guard) -> Iterator[tuple[str, str, float]]:
+        """Whom it bans or slows, which of the two, and for how many seconds."""
+        from markway.compiler.guarding import sets_of
+        from markway.guard.windows import Action
         from markway.kernel.bans import banned
 
         for version in (4, 6):
-            for key, left in banned(self.netlink, banned_set(guard.name, version)).items():
-                yield self.spelled(guard, key), left
+            found: dict[bytes, tuple[str, float]] = {}
+            for action, name in zip((Action.BAN, Action.SLOW), sets_of(guard, version), strict=False):
+                there = banned(self.netlink, name)
+                found = {key: (action.value, left) for key, left in there.items()} | found
+            yield from ((self.spelled(guard, key), *held) for key, held in found.items())
 
     def put(self, guard: Guard, wanted: dict[bytes, float]) -> None:
         """Keep sources out for so many seconds."""
         from markway.kernel.bans import ban
 
         for key, seconds in wanted.items():
-            ban(self.netlink, self._set(guard, key), key, seconds)
+            for name in self._sets(guard, key):
+                ban(self.netlink, name, key, seconds)
         until = {str(self._sources(guard).network(key)): time.time() + left for key, left in wanted.items()}
         self._remember(guard, until, ())
 
     def free(self, guard: Guard, text: str) -> bool:
-        """Let a source in again; whether it was kept out."""
+        """Let a source in again; whether it was kept out or slowed."""
         from markway.kernel.bans import unban
 
         key = self.key(guard, text)
-        if key is None or not unban(self.netlink, self._set(guard, key), key):
+        if key is None:
             return False
-        self._remember(guard, {}, [str(self._sources(guard).network(key))])
-        return True
+        freed = [unban(self.netlink, name, key) for name in self._sets(guard, key)]
+        if any(freed):
+            self._remember(guard, {}, [str(self._sources(guard).network(key))])
+        return any(freed)
 
-    def _set(self, guard: Guard, key: bytes) -> str:
-        from markway.compiler.guarding import banned_set
+    def _sets(self, guard: Guard, key: bytes) -> tuple[str, ...]:
+        """Those that a banned source is in."""
+        from markway.compiler.guarding import sets_of
 
-        return banned_set(guard.name, 4 if len(key) == 4 else 6)  # noqa: PLR2004
+        return sets_of(guard, 4 if len(key) == 4 else 6)  # noqa: PLR2004
 
     def _remember(self, guard: Guard, added: dict[str, float], removed: Sequence[str]) -> None:
         """Write it down where no daemon does."""
