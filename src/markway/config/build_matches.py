@@ -57,6 +57,7 @@ class Scope:
     backends: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The names of backends, by service."""
     guards: Mapping[str, Guard] = field(default_factory=dict)
+    """By name."""
     realms: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -41,8 +41,8 @@ class Ban:
     """How long a source is banned.
 
     With `until_quiet`, until there was no attempt for `seconds`: each one begins them anew. Each further ban lasts
-    `factor` times as long as the one before, but no longer than `longest`; a ban, or a slowing,
-    is remembered for `memory` after its end.
+    `factor` times as long as the one before, but no longer than `longest`; a ban, or a slowing, is remembered for
+    `memory` after its end.
     """
 
     seconds: float = 600.0

@@ -110,8 +110,9 @@ class GuardTable(BaseModel):
     slow: bool = Field(
         False,
         description=(
-            "Whether the first offence only slows its source, for as long as a ban would last; the next one bans, also "
-            'within `memory` after that. How slow says a class of a shape, with `match = { guard = "NAME" }`.'
+            "Whether the first offence passes, and only slows its source for as long as a ban would last; the next one "
+            "bans, also within `memory` after that. How slow says a class of a shape, with "
+            '`match = { guard = "NAME" }`.'
         ),
         examples=[True],
     )
