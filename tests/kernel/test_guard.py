@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.kernel.daemon import running
 from tests.kernel.packets import Packet, send
+from tests.kernel.shaped import quick
 from tests.kernel.support import eventually, read, run, unique_name
 
 from markway.kernel import bans, netns
@@ -57,6 +58,26 @@ rate = "40mbit"
 default = "rest"
 class.slow = { rate = "1mbit", match = { guard = "ssh" } }
 class.rest = { rate = "39mbit" }
+"""
+EVERYWHERE = """
+[shape.down]
+device = "eth0"
+direction = "ingress"
+inside = "eth1"
+rate = "40mbit"
+default = "rest"
+class.slow = { rate = "1mbit", match = { guard = "ssh", protocol = "tcp" } }
+class.rest = { rate = "39mbit" }
+
+[mark.slow]
+match = { guard = "ssh", family = 6 }
+class = "wan.slow"
+
+[policy.no]
+from = "any"
+to = "any"
+match = { guard = "ssh", destination-port = 25 }
+verdict = "drop"
 """
 FLOOD = 20_000
 CLIENT1, CLIENT2, DIRECTOR = "198.51.100.11", "198.51.100.12", "198.51.100.1"
@@ -221,6 +242,14 @@ def test_the_first_offence_slows_all_that_a_source_has_and_the_next_one_bans(lab
         [found] = json.loads(run(lab, "bans", "--json"))
         assert (found["source"], found["action"]) == (CLIENT1, "ban")
         assert attempt(lab, client=1) == "SSH-2.0"
+
+
+def test_a_guard_begins_and_ceases_to_slow_wherever_a_match_asks(lab):
+    with quick(lab) as files:
+        for text in (SSH, SLOW + EVERYWHERE, SSH.replace("ssh", "other"), SLOW + EVERYWHERE, SSH):
+            files.apply(text)
+            assert ("guard/ssh/slow/6" in lab.nft("list", "ruleset")) == ("slow" in text)
+    lab.nft("flush", "ruleset")
 
 
 def test_a_dead_daemon_leaves_a_source_slowed_and_the_kernel_renews_and_ends_it(lab):
