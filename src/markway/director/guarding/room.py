@@ -87,8 +87,8 @@ class Room:
             sentence = self._windows.attempt(key, min(at, now))
             if sentence is None or sentence.until <= now:
                 continue
-            renews = self.guard.ban.until_quiet and self._left(key, sentence.action) is not None
-            if renews or sentence.window is not None:
+            action, window = sentence.action, sentence.window
+            if window is not None or (self.guard.ban.until_quiet and self._left(key, action) is not None):
                 self._impose(key, sentence, now)
 
     def _left(self, key: bytes, action: Action = Action.BAN) -> float | None:
