@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.kernel.daemon import running
 from tests.kernel.packets import Packet, send
+from tests.kernel.shaped import quick
 from tests.kernel.support import eventually, read, run, unique_name
 
 from markway.kernel import bans, netns
 from markway.kernel.netlink import Netlink
 from markway.lab.build import STATE_DIRECTORY, directory
 from markway.lab.lab import Lab
+from markway.lab.transfers import Path as Way
+from markway.lab.transfers import Transfer, rates, single_packets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from markway.lab.daemon import Daemon
 
@@ -42,6 +45,40 @@ listen = "22/tcp"
 windows = "2 in 5s"
 ban = { until-quiet = "6s" }
 """
+SLOW = """
+[guard.ssh]
+listen = "22/tcp"
+slow = true
+windows = "2 in 20s"
+ban = { until-quiet = "600s" }
+
+[shape.wan]
+device = "eth0"
+rate = "40mbit"
+default = "rest"
+class.slow = { rate = "1mbit", match = { guard = "ssh" } }
+class.rest = { rate = "39mbit" }
+"""
+EVERYWHERE = """
+[shape.down]
+device = "eth0"
+direction = "ingress"
+inside = "eth1"
+rate = "40mbit"
+default = "rest"
+class.slow = { rate = "1mbit", match = { guard = "ssh", protocol = "tcp" } }
+class.rest = { rate = "39mbit" }
+
+[mark.slow]
+match = { guard = "ssh", family = 6 }
+class = "wan.slow"
+
+[policy.no]
+from = "any"
+to = "any"
+match = { guard = "ssh", destination-port = 25 }
+verdict = "drop"
+"""
 FLOOD = 20_000
 CLIENT1, CLIENT2, DIRECTOR = "198.51.100.11", "198.51.100.12", "198.51.100.1"
 CLIENT6, DIRECTOR6 = "2001:db8:c1::11", "2001:db8:c1::1"
@@ -56,6 +93,7 @@ def lab() -> Iterator[Lab]:
         made.director.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
         made.director.spawn("/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", str(key), "-o", "PidFile=none")
         eventually(lambda: attempt(made) == "SSH-2.0")
+        single_packets(made)
         yield made
 
 
@@ -94,6 +132,24 @@ def left(lab: Lab, source: str = CLIENT1, guard: str = "ssh") -> float | None:
     address = ip_address(source)
     with netns.enter(lab.director.namespace), Netlink() as netlink:
         return bans.left(netlink, f"guard/{guard}/{address.version}", address.packed)
+
+
+def slowed(lab: Lab, source: str = CLIENT1) -> float | None:
+    """For how many seconds it slows a source yet."""
+    return left(lab, source, "ssh/slow")
+
+
+@contextmanager
+def downloads(lab: Lab) -> Iterator[Callable[[], bool]]:
+    """Each client loads from the director. Whether the first now gets the slow class's rate, and the other far more."""
+    ways = [Way(client.namespace, lab.director.namespace, DIRECTOR, 5000 + n) for n, client in enumerate(lab.clients)]
+    with Transfer(ways[0]) as first, Transfer(ways[1]) as second:
+
+        def is_slow() -> bool:
+            slow, free = rates([first, second], 1)
+            return 0 < slow < 1_100_000 and free > 5 * slow
+
+        yield is_slow
 
 
 def test_the_third_attempt_in_20_s_is_refused_and_every_further_one_begins_the_600_s_anew(lab):
@@ -166,6 +222,75 @@ def test_a_dead_daemon_leaves_bans_in_force_and_the_kernel_renews_them(lab):
         eventually(lambda: {attempt(lab, client=1) for _ in range(4)} == {"SSH-2.0"})
         eventually(lambda: left(lab) is None)
         assert attempt(lab) == "SSH-2.0"
+
+
+def test_the_first_offence_slows_all_that_a_source_has_and_the_next_one_bans(lab):
+    with guarded(lab, SLOW) as daemon:
+        with downloads(lab) as is_slow:
+            assert not is_slow()
+            assert [attempt(lab, wait=20) for _ in range(3)] == ["SSH-2.0"] * 3
+            assert daemon.wait("slow", "guard/ssh")["data"]["window"] == "2 in 20s"
+            assert (slowed(lab) or 0) > 0
+            assert left(lab) is None
+            eventually(is_slow)
+        [found] = json.loads(run(lab, "bans", "--json"))
+        assert (found["source"], found["action"]) == (CLIENT1, "slow")
+        assert not run(lab, "bans", "--plain")
+        assert [attempt(lab, wait=2) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+        daemon.wait("ban", "guard/ssh")
+        assert slowed(lab)
+        [found] = json.loads(run(lab, "bans", "--json"))
+        assert (found["source"], found["action"]) == (CLIENT1, "ban")
+        assert attempt(lab, client=1) == "SSH-2.0"
+
+
+def test_a_guard_begins_and_ceases_to_slow_wherever_a_match_asks(lab):
+    with quick(lab) as files:
+        for text in (SSH, SLOW + EVERYWHERE, SSH.replace("ssh", "other"), SLOW + EVERYWHERE, SSH):
+            files.apply(text)
+            assert ("guard/ssh/slow/6" in lab.nft("list", "ruleset")) == ("slow" in text)
+    lab.nft("flush", "ruleset")
+
+
+def test_a_dead_daemon_leaves_a_source_slowed_and_the_kernel_renews_and_ends_it(lab):
+    with guarded(lab, SLOW.replace("600s", "6s")) as daemon:
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0"] * 3
+        daemon.wait("slow", "guard/ssh")
+        daemon.end(signal.SIGKILL)
+        with downloads(lab) as is_slow:
+            eventually(lambda: (slowed(lab) or 6) < 4)
+            before = slowed(lab) or 6
+            assert attempt(lab, wait=20) == "SSH-2.0"
+            assert (slowed(lab) or 0) > before
+            assert is_slow()
+            eventually(lambda: slowed(lab) is None)
+            eventually(lambda: not is_slow())
+
+
+def test_an_offence_counts_after_its_slowing(lab):
+    with guarded(lab, SLOW.replace("600s", "3s")) as daemon:
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0"] * 3
+        daemon.wait("unban", "guard/ssh")
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
+
+
+def test_a_slowing_is_forgotten_with_unban_and_comes_back_when_the_kernel_has_lost_it(lab):
+    with guarded(lab, SLOW) as daemon:
+        for one in (1, 2):
+            assert [attempt(lab, DIRECTOR6) for _ in range(3)] == ["SSH-2.0"] * 3
+            daemon.wait("slow", "guard/ssh", one)
+            run(lab, "unban", CLIENT6)
+            daemon.wait("unban", "guard/ssh", one)
+            assert not slowed(lab, "2001:db8:c1::")
+        assert [attempt(lab) for _ in range(3)] == ["SSH-2.0"] * 3
+        eventually(lambda: kept(lab))
+        daemon.end()
+        lab.nft("flush", "ruleset")
+        with running(lab, SLOW) as again:
+            again.wait("guard")
+            assert 400 < (slowed(lab) or 0) < 600
+            assert left(lab) is None
+            assert [attempt(lab) for _ in range(3)] == ["SSH-2.0", "SSH-2.0", "nothing"]
 
 
 def test_bans_come_back_with_the_time_left_when_the_kernel_has_lost_them(lab):

@@ -72,6 +72,7 @@ def answer(*files: bytes) -> None:
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=3))
 @example([b""])
 @example([b"\xff\xfe[\0"])
+@example([b'a = "\\'])
 @example([b"a = " + b"9" * 5000])
 @example([b"a = " + b"[" * 5000])
 @example([b".".join([b"a"] * 5000) + b" = 1"])

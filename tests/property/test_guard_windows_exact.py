@@ -26,7 +26,7 @@ GUARDS = st.builds(
         longest=st.sampled_from([5.0, 100.0]),
         memory=st.sampled_from([0.0, 7.0, 1e9]),
     ),
-    slow=st.sampled_from([None, ("wan", "slow")]),
+    slow=st.booleans(),
 )
 ATTEMPTS = st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(-4, 40)), max_size=120)
 """Who, and how many quarters of a second later; or earlier, as in logs."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from markway.compiler.lookups import PRIORITY, Lookups
 from markway.compiler.matches import Marks, alternatives, joined_ranges
 from markway.compiler.selectors import PROTOCOLS, masked, u32_keys
+from markway.config.guarding import Slowed
 from markway.config.model import PortRange
 from markway.config.shaping import Match
 from markway.marks import Field
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SETTINGS = settings(max_examples=300, deadline=None)
 SERVERS = Marks(Field(0xFF), {"web": (1, 2), "web/a": (1,), "web/b": (2,), "mail": (3,)})
+SLOWED = {"@guard/ssh/slow/4": {"10.0.0.2"}, "@guard/ssh/slow/6": {"fd00::2"}}
+"""Whom the guard slows whose sources are a /31 and a /127."""
 V4, V6 = [f"10.0.0.{n}" for n in range(4)], [f"fd00::{n}" for n in range(4)]
 NETWORKS = ["10.0.0.0/31", "10.0.0.0/30", "fd00::/127", "fd00::2/127", *V4, *V6]
 PORTS, LENGTHS = range(1, 8), range(40, 104)
@@ -95,6 +98,7 @@ SIMPLE = st.one_of(
     st.builds(Match, service=st.sampled_from(["web", "mail"])),
     st.builds(Match, service=st.just("web"), backend=st.sampled_from(["a", "b"])),
     st.builds(Match, packet_mark=st.tuples(st.integers(0, 3), st.sampled_from([3, 0xFFFF_FFFF]))),
+    st.builds(Match, slowed=st.just(Slowed("ssh", 31, 127)), **HEADERS),
     st.builds(Match, service=st.sampled_from([None, "web"]), **HEADERS),
 )
 
@@ -134,6 +138,7 @@ def holds(match: Match, packet: Packet) -> bool:
         and (not match.dscp or packet.dscp in match.dscp)
         and (not match.length or match.length[0] <= packet.length <= match.length[1])
         and packet.mark & mask == value
+        and (not match.slowed or any(str(end)[-1] in "23" for end in (packet.source, packet.destination)))
     )
 
 
@@ -142,6 +147,9 @@ def value_of(packet: Packet, key: object) -> str | None:
     if isinstance(key, nft.Concat):
         values = [value_of(packet, part) for part in key.parts]
         return None if None in values else " . ".join(map(str, values))
+    if isinstance(key, nft.And) and "addr" in str(key):
+        address, mask = value_of(packet, key.left), int(ip_address(str(key.mask)))
+        return None if address is None else str(type(ip_address(address))(int(ip_address(address)) & mask))
     if isinstance(key, nft.And):
         mark = {"ct mark": packet.server, "meta mark": packet.mark}[str(key.left)]
         return f"0x{mark & int(str(key.mask), 16):08x}"
@@ -162,6 +170,8 @@ def value_of(packet: Packet, key: object) -> str | None:
 
 def compares(packet: Packet, match: nft.Match) -> bool:
     value = value_of(packet, match.left)
+    if str(match.right) in SLOWED:
+        return value in SLOWED[str(match.right)]
     return value is not None and any(is_in(value, each) for each in str(match.right).strip("{} ").split(", "))
 
 

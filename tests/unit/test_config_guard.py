@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 from tests.unit.test_config_refusals import problems
 
-from markway.config.guarding import LADDER, Ban, Guard, Guarded, LogFormat, LogSource, Scope, Window
+from markway.config.guarding import LADDER, Ban, Guard, Guarded, LogFormat, LogSource, Scope, Slowed, Window
 from markway.config.load import load_text
 from markway.config.model import PortRange, Protocol
 
@@ -53,7 +53,7 @@ SAID = r"""
 14:1: guard.d.connections: nothing else is counted (leave it out, or name logs)
 15:9: guard.d.ban.factor: a ban until the source is quiet does not grow (it is for time = "10m")
 18:23: guard.e.ban.longest: the first ban is longer (for example longest = "600s")
-19:1: guard.e: "slow" is not in this version of Markway
+19:1: guard.e.slow: expected true or false, got the string "wan.slow" (for example slow = true)
 """  # noqa: E501
 
 
@@ -82,6 +82,7 @@ prefix6 = 56
 allow = ["192.0.2.0/24", "2001:db8::/32"]
 scope = "all"
 refuse = "reset"
+slow = true
 logs = [
     { format = "sshd", journal = "ssh.service" },
     { pattern = 'no .* (?P<address>\S+)', date = "%s", file = "/var/log/x" },
@@ -101,6 +102,7 @@ logs = [
         allow=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")),
         scope=Scope.ALL,
         reset=True,
+        slow=True,
         connections=False,
         logs=(
             LogSource(LogFormat.SSHD, journal="ssh.service"),
@@ -120,3 +122,48 @@ def test_a_window_inside_another_is_told():
     assert str(warning) == (
         'markway.toml:3:12: guard.ssh.windows[0]: "8 in 20s" is broken whenever this one is (leave it out)'
     )
+
+
+SLOW = """
+[guard.ssh]
+listen = "22"
+slow = true
+prefix = 24
+ban = { memory = "1d" }
+[guard.mail]
+listen = "25"
+"""
+SHAPE = """
+[shape.wan]
+device = "eth0"
+rate = "1mbit"
+default = "rest"
+class.rest = {}
+class.slow = { rate = "64kbit", match = { guard = "%s" } }
+"""
+
+
+def test_a_match_knows_what_one_source_of_its_guard_is():
+    config = load_text(SLOW + SHAPE % "ssh").config
+    [match] = config.shaping.matches
+    assert match.slowed == Slowed("ssh", 24, 64)
+    assert config.guards[1].ban.memory == 86400
+
+
+def test_a_match_needs_a_guard_that_slows():
+    place = "m:15:43: shape.wan.class.slow.match.guard: "
+    [quick] = problems(SLOW + SHAPE % "mail")
+    assert quick == f'{place}guard "mail" slows nobody: it bans at once (write slow = true in [guard.mail])'
+    [strange] = problems(SLOW + SHAPE % "web")
+    assert strange == f'{place}there is no guard "web" (there are "mail" and "ssh")'
+
+
+def test_a_guard_that_slows_wants_something_to_do_it():
+    [warning] = load_text(SLOW).warnings
+    assert str(warning) == (
+        "markway.toml:4:1: guard.ssh.slow: nothing slows them: no match names this guard "
+        '(a class of a shape may: match = { guard = "ssh" })'
+    )
+    policy = '[policy.a]\nfrom = "any"\nto = "self"\nverdict = "drop"\nmatch = { guard = "ssh" }\n'
+    for naming in (SHAPE % "ssh", policy):
+        assert load_text(SLOW + naming).warnings == ()

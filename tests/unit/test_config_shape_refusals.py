@@ -190,6 +190,8 @@ dns = { rate = "50kbit", match = [{ protcol = "udp" }] }
 """
 
 IN_MATCH = r"""
+guard = "ssh"
+    9:36: shape.wan.class.dns.match.guard: there is no guard "ssh"
 service = "wep"
     9:36: shape.wan.class.dns.match.service: there is no service "wep" (did you mean "web"?)
 service = "mail"

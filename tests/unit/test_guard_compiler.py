@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from markway.compiler import Abilities, Asking, compile_config
+from markway.compiler.guarding import sets_of
 from markway.config.load import load_text
+from markway.guard.windows import Action
 from markway.marks import Registry
 
 FILE = """
@@ -70,3 +76,29 @@ def test_a_kernel_with_the_target_alone_is_asked_by_that():
 def test_without_a_guard_there_is_nothing_of_it():
     program = compile_config(load_text("[firewall]\n").config, Registry()).program
     assert "guard/windows" not in program.fragments
+
+
+@pytest.mark.parametrize(
+    "lines", ['slow = true\nban = { time = "10m" }', 'slow = true\nlogs = [{ format = "sshd", file = "/a" }]', ""]
+)
+def test_only_a_slowing_until_the_source_is_quiet_is_renewed_and_only_by_connections_that_count(lines):
+    config = load_text(f'[guard.ssh]\nlisten = "22"\n{lines}').config
+    fragment = compile_config(config, Registry()).program.fragments["guard/windows"]
+    assert not any("slow" in line for line in fragment.chains["guard/ssh"].lines)
+    assert ("guard/ssh/slow/4" in fragment.sets) == bool(lines)
+
+
+def test_who_is_allowed_renews_nothing():
+    config = load_text('[guard.ssh]\nlisten = "22"\nslow = true\nallow = "192.0.2.0/24"').config
+    lines = compile_config(config, Registry()).program.fragments["guard/windows"].chains["guard/ssh"].lines
+    assert lines[:2] == (
+        "ip saddr { 192.0.2.0/24 } return",
+        "ip saddr @guard/ssh/slow/4 update @guard/ssh/slow/4 { ip saddr timeout 600s }",
+    )
+
+
+def test_a_banned_source_stays_slowed():
+    guard = load_text('[guard.ssh]\nlisten = "22"\nslow = true').config.guards[0]
+    assert sets_of(guard, 4) == ("guard/ssh/4", "guard/ssh/slow/4")
+    assert sets_of(guard, 6, Action.SLOW) == ("guard/ssh/slow/6",)
+    assert sets_of(replace(guard, slow=False), 4) == ("guard/ssh/4",)

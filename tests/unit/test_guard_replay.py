@@ -43,7 +43,7 @@ def test_each_ban_is_told_in_its_turn():
 
 
 def test_a_slowing_ends_in_the_ban():
-    guard = Guard("ssh", windows=(Window(2, 20),), slow=("wan", "slow"), ban=Ban(60))
+    guard = Guard("ssh", windows=(Window(2, 20),), slow=True, ban=Ban(60))
     slow, ban = replay(at(0, 1, 2, 3, 4, 5), guard)
     assert (slow.action, slow.begun, slow.until) == (Action.SLOW, 2, 5)
     assert (ban.action, ban.begun, ban.until) == (Action.BAN, 5, 65)
@@ -240,6 +240,15 @@ def test_the_command_reads_packed_logs_journals_and_captures(command, tmp_path):
     path.write_bytes(pcap(*(ether(ip4(tcp(sport=number))) for number in range(5))))
     assert "5 attempts: 1 ban of 1 source" in command(path, "--port", "22")[1]
     assert "0 attempts: 0 bans of 0 sources" in command(path, "--port", "80")[1]
+
+
+def test_the_command_tells_slowings_of_a_guard_that_slows(command, log, tmp_path):
+    file = tmp_path / "markway.toml"
+    file.write_text('[guard.ssh]\nlisten = "22"\nslow = true\nwindows = "1 in 20s"\n')
+    _, said = command(log, "--config", file)
+    actions = [line.split()[5] for line in said.splitlines() if "192.0.2.7" in line]
+    assert actions == ["slow", "ban"]
+    assert said.endswith("5 attempts: 1 slowing and 1 ban of 1 source\n")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from markway.program.words import held
 BAN = {"seconds": 600.0, "until_quiet": True, "factor": 1.0, "longest": 604800.0, "memory": 604800.0}
 SSH = {
     "name": "ssh", "listen": ["22/tcp"], "logs": [], "windows": ["2 in 20s", "14 in 200s"], "ban": BAN,
-    "banned": {"ipv4": 1200, "ipv6": 3}, "packets": 17204, "bytes": 1032240, "asking": "nft queue", "counting": True,
+    "banned": {"ipv4": 1200, "ipv6": 3}, "slowed": {"ipv4": 2, "ipv6": 0}, "packets": 17204,
+    "bytes": 1032240, "asking": "nft queue", "counting": True,
     "problem": None, "attempts": 5000, "bans": 1203,
 }  # fmt: skip
 ALONE = {**SSH, "counting": False, "attempts": None, "bans": None}
@@ -55,7 +56,7 @@ def test_tables_fit_80_columns_and_keep_what_matters():
         assert "…" not in "".join(lines)
         assert lines[0].split()[0] == columns.names[0]
     guards, lists, _, backends = (shown(*table) for table in tables)
-    assert guards[1].split() == ["ssh", "22/tcp", "600s", "quiet", "1,200", "+", "3", "17,204", "5,000", "yes"]
+    assert guards[1].split() == ["ssh", "22/tcp", "1,200", "+", "3", "2", "17,204", "5,000", "yes"]
     assert "812,345" in lists[1]
     assert lists[2].split() == ["own", "0", "NO", "0", "-"]
     assert {"STATE", "WEIGHT", "CHECK", "GOT", "CONNECTIONS", "ACTIVE"} <= {*backends[0].split()}
@@ -115,6 +116,8 @@ def test_metrics_tell_of_policies_guards_and_lists():
         ("markway_policy_over_packets_total", "web"): 2,
         ("markway_guard_banned", "ipv4", "ssh"): 1200, ("markway_guard_banned", "ipv6", "ssh"): 3,
         ("markway_guard_banned", "ipv4", "web"): 1200, ("markway_guard_banned", "ipv6", "web"): 3,
+        ("markway_guard_slowed", "ipv4", "ssh"): 2, ("markway_guard_slowed", "ipv6", "ssh"): 0,
+        ("markway_guard_slowed", "ipv4", "web"): 2, ("markway_guard_slowed", "ipv6", "web"): 0,
         ("markway_guard_counting", "ssh"): 1, ("markway_guard_counting", "web"): 0,
         ("markway_guard_refused_packets_total", "ssh"): 17204, ("markway_guard_refused_packets_total", "web"): 17204,
         ("markway_guard_refused_bytes_total", "ssh"): 1032240, ("markway_guard_refused_bytes_total", "web"): 1032240,

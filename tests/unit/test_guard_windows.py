@@ -76,7 +76,7 @@ def test_a_growing_ban_has_no_number_too_large():
 
 
 def test_the_first_offence_may_slow_and_the_next_bans():
-    windows = Windows(replace(SSH, slow=("wan", "slow"), windows=(Window(2, 20),)))
+    windows = Windows(replace(SSH, slow=True, windows=(Window(2, 20),)))
     found = [windows.attempt(b"who", at) for at in range(6)]
     assert [answer and answer.action for answer in found] == [None, None, "slow", "slow", "slow", "ban"]
 

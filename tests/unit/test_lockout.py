@@ -37,6 +37,12 @@ def test_what_cannot_be_foreseen_does_not_let_in_and_does_refuse(unsure: str):
     assert ssh(policy("no", "drop", unsure) + policy("in", "accept")) == (Verdict.DROP, ("policy", "no"))
 
 
+def test_who_is_slowed_cannot_be_foreseen():
+    guard = '[guard.ssh]\nlisten = "22"\nslow = true\n'
+    assert ssh(guard + policy("in", "accept", 'guard = "ssh"'))[0] is Verdict.DROP
+    assert ssh(guard + policy("no", "drop", 'guard = "ssh"') + policy("in", "accept"))[0] is Verdict.DROP
+
+
 @pytest.mark.parametrize("other", ['protocol = "udp"', "family = 6", 'state = "established"', "bytes-over = 1"])
 def test_what_it_is_not_does_not_matter(other: str):
     assert ssh(policy("no", "drop", other) + policy("in", "accept")) == (Verdict.ACCEPT, ("policy", "in"))

@@ -513,6 +513,7 @@ def test_destinations_behind_an_ifb_are_those_before_translation():
     ("match", "word"),
     [
         ('{ service = "web" }', "service"),
+        ('{ guard = "ssh" }', "guard"),
         ('{ state = "new" }', "state"),
         ('{ bytes-over = "1m" }', "bytes-over"),
         ("{ mark = 5 }", "mark"),
@@ -521,18 +522,19 @@ def test_destinations_behind_an_ifb_are_those_before_translation():
     ],
 )  # fmt: skip
 def test_what_no_header_says_is_asked_where_packets_leave_inside(match, word):
-    made = fragment(SERVICE + down(match, 'inside = "lan0"'))
+    named = SERVICE + '[guard.ssh]\nlisten = "22"\nslow = true\n'
+    made = fragment(named + down(match, 'inside = "lan0"'))
     assert made.shape
     assert made.shape.acts_on == "lan0"
     assert made.shape.notices == (
         f"what arrives at eth0 is shaped where it leaves lan0: `{word}` can be asked only there{REST}",
     )
     assert rules(made, "shape/wan/inside") == ('iifname "eth0" goto shape/wan', "meta priority set 4d57:0")
-    error = refused(SERVICE + down(match))
+    error = refused(named + down(match))
     assert error.origin == ("shape", "wan", "class", "web", "match")
     assert f"`{word}` cannot be asked of what arrives" in error.message
     assert "inside" in error.hint
-    several = refused(SERVICE + down(match, 'inside = ["lan0", "lan1"]'))
+    several = refused(named + down(match, 'inside = ["lan0", "lan1"]'))
     assert "2 inner devices would have the rate each" in several.message
 
 

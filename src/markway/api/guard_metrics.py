@@ -39,13 +39,17 @@ def guard_metrics(guards: Sequence[Record]) -> Iterator[Metric]:
     """Whom each guard keeps out, what it refused, and what it counted; none where there are none."""
     if not guards:
         return
-    banned = GaugeMetricFamily("markway_guard_banned", "Sources that are kept out now.", labels=("guard", "family"))
+    held = {
+        key: GaugeMetricFamily(f"markway_guard_{key}", f"Sources that are {text} now.", labels=("guard", "family"))
+        for key, text in (("banned", "kept out"), ("slowed", "slowed"))
+    }
     counting = GaugeMetricFamily("markway_guard_counting", "1 while the daemon counts attempts.", labels=("guard",))
     for guard in guards:
         counting.add_metric((guard["name"],), float(guard["counting"]))
-        for family, number in guard["banned"].items():
-            banned.add_metric((guard["name"], family), number)
-    yield banned
+        for key, metric in held.items():
+            for family, number in guard[key].items():
+                metric.add_metric((guard["name"], family), number)
+    yield from held.values()
     yield counting
     yield from _counters("guard", _GUARD, guards)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from markway.api.look import Live, Look
-    from markway.apply.banning import Banned
+    from markway.apply.banning import Held
     from markway.apply.observe import BackendSeen, ServiceSeen
     from markway.balance.state import BackendState
     from markway.config.model import Service
@@ -93,10 +93,10 @@ def policies(look: Look) -> Iterator[Record]:
 
 
 def guards(look: Look) -> Iterator[Record]:
-    """Every guard, by name: what it guards, whom it keeps out, and whether attempts are counted."""
+    """Every guard, by name: what it guards, whom it bans and slows, and whether attempts are counted."""
     counter = look.live.counter if look.live else None
     asking = guards_ask(look.present.program) if look.present.program else None
-    for guard, banned, refused in look.guards:
+    for guard, banned, slowed, refused in look.guards:
         tally = counter and counter.tallies.get(guard.name)
         asked = asking if guard.connections else None
         heard = bool(guard.logs) or asked not in {None, Asking.NOT}
@@ -107,6 +107,7 @@ def guards(look: Look) -> Iterator[Record]:
             "windows": [str(window) for window in guard.windows],
             "ban": asdict(guard.ban),
             "banned": {f"ipv{version}": number for version, number in banned.items()},
+            "slowed": {f"ipv{version}": number for version, number in slowed.items()},
             "packets": refused.packets,
             "bytes": refused.octets,
             "asking": asked,
@@ -117,9 +118,9 @@ def guards(look: Look) -> Iterator[Record]:
         }
 
 
-def ban(found: Banned, now: float) -> Record:
-    """A ban, with its end; times in seconds, `now` and `until` since the epoch."""
-    return {"guard": found.guard, "source": found.source, "left": found.left, "until": round(now + found.left, 3)}
+def ban(found: Held, now: float) -> Record:
+    """A ban or a slowing, with its end; times in seconds, `now` and `until` since the epoch."""
+    return {**found._asdict(), "action": found.action.value, "until": round(now + found.left, 3)}
 
 
 def _asked(entry: ShapeEntry | ClassEntry) -> Record:

@@ -1,4 +1,4 @@
-"""Whom guards keep out, read and changed by hand: straight in the kernel, with the daemon and without."""
+"""Whom guards keep out or slow, read and changed by hand: straight in the kernel, with the daemon and without."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.apply.bans import FILE, amend
-from markway.compiler.guarding import banned_set
+from markway.compiler.guarding import sets_of
 from markway.config.problems import WrongValue, did_you_mean
 from markway.guard.sources import Sources
+from markway.guard.windows import Action
 from markway.kernel import bans
 
 if TYPE_CHECKING:
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from markway.kernel.netlink import Netlink
 
 
-class Banned(NamedTuple):
-    """A source, the guard that keeps it out, and for how many seconds."""
+class Held(NamedTuple):
+    """A source, the guard that bans or slows it, and for how many seconds."""
 
     guard: str
     source: str
+    action: Action
     left: float
 
 
@@ -71,26 +73,28 @@ class Desk:
         """A source as people write it."""
         return str(Sources(guard).network(key)).removesuffix("/32").removesuffix("/128")
 
-    def everybody(self) -> list[Banned]:
-        """Whom the guards keep out, by guard and by the time that is left.
+    def everybody(self) -> list[Held]:
+        """Whom the guards ban or slow, by guard and by the time that is left.
 
         Raises:
             NetlinkError: the kernel refused.
         """
-        found = (Banned(guard.name, *one) for guard in self.guards.values() for one in self.banned(guard))
-        return sorted(found, key=lambda ban: (ban.guard, ban.left))
+        found = (held for guard in self.guards.values() for held in self.held(guard))
+        return sorted(found, key=lambda held: (held.guard, held.left))
 
-    def banned(self, guard: Guard) -> Iterator[tuple[str, float]]:
-        """Whom it keeps out, and for how many seconds.
+    def held(self, guard: Guard) -> Iterator[Held]:
+        """Whom it bans or slows; who is banned is not told as slowed too.
 
         Raises:
             NetlinkError: the kernel refused.
         """
         for version in (4, 6):
-            for key, left in bans.banned(self.netlink, banned_set(guard.name, version)).items():
-                yield self.spelled(guard, key), left
+            found: dict[bytes, tuple[Action, float]] = {}
+            for action, name in zip((Action.BAN, Action.SLOW), sets_of(guard, version), strict=False):
+                found = {key: (action, left) for key, left in bans.banned(self.netlink, name).items()} | found
+            yield from (Held(guard.name, self.spelled(guard, key), *one) for key, one in found.items())
 
-    def ban(self, guard: Guard, address: str, seconds: float = 0.0) -> Banned:
+    def ban(self, guard: Guard, address: str, seconds: float = 0.0) -> Held:
         """Keep one source out, for as long as the guard bans if nothing else is said.
 
         Raises:
@@ -102,7 +106,7 @@ class Desk:
             raise WrongValue(f"guard {guard.name} allows {address} everything: take it out of allow first")
         seconds = seconds or guard.ban.seconds
         self.put(guard, {key: seconds})
-        return Banned(guard.name, self.spelled(guard, key), seconds)
+        return Held(guard.name, self.spelled(guard, key), Action.BAN, seconds)
 
     def put(self, guard: Guard, wanted: Mapping[bytes, float]) -> None:
         """Keep sources out for so many seconds.
@@ -111,18 +115,20 @@ class Desk:
             NetlinkError: the kernel refused.
         """
         for key, seconds in wanted.items():
-            bans.ban(self.netlink, _set(guard, key), key, seconds)
+            for name in _sets(guard, key):
+                bans.ban(self.netlink, name, key, seconds)
         until = {str(Sources(guard).network(key)): time.time() + left for key, left in wanted.items()}
         self._remember(guard, until, ())
 
     def free(self, guard: Guard, text: str) -> bool:
-        """Let a source in again; whether it was kept out.
+        """Let a source in again; whether it was kept out or slowed.
 
         Raises:
             WrongValue, NetlinkError: as `ban`.
         """
         key = self.key(guard, text)
-        if key is None or not bans.unban(self.netlink, _set(guard, key), key):
+        freed = [bans.unban(self.netlink, name, key) for name in _sets(guard, key)] if key else []
+        if key is None or not any(freed):
             return False
         self._remember(guard, {}, [str(Sources(guard).network(key))])
         return True
@@ -133,5 +139,6 @@ class Desk:
             amend(self.store.folder / FILE, guard.name, added, removed)
 
 
-def _set(guard: Guard, key: bytes) -> str:
-    return banned_set(guard.name, 4 if len(key) == 4 else 6)  # noqa: PLR2004
+def _sets(guard: Guard, key: bytes) -> tuple[str, ...]:
+    """Those that a banned source is in."""
+    return sets_of(guard, 4 if len(key) == 4 else 6)  # noqa: PLR2004

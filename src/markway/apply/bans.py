@@ -1,4 +1,4 @@
-"""The bans that are written down, for a kernel that has forgotten them: `bans.json` in the state folder.
+"""The bans and slowings that are written down, for a kernel that has forgotten them: `bans.json` in the state folder.
 
 Who counts attempts writes it; commands only where nobody counts.
 """
@@ -9,6 +9,8 @@ import json
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from markway.guard.windows import Action
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -17,19 +19,25 @@ FILE = "bans.json"
 
 
 class Kept(NamedTuple):
-    """A ban: until when, in seconds since the epoch, and how often the source was banned so far."""
+    """A ban or a slowing: until when, in seconds since the epoch, and how many offences of the source so far."""
 
     until: float
     offences: int
+    action: Action = Action.BAN
 
 
 def read(file: Path) -> dict[str, dict[str, Kept]]:
-    """Bans by guard and source; none if the file is not there, or broken."""
+    """Bans and slowings by guard and source; none if the file is not there, or broken."""
     try:
         found = json.loads(file.read_bytes())
-        return {name: {text: Kept(*one) for text, one in held.items()} for name, held in found.items()}
+        return {name: {text: _kept(*one) for text, one in held.items()} for name, held in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _kept(until: float, offences: int, action: str = Action.BAN) -> Kept:
+    """As it was written down; who wrote no action knew of bans only."""
+    return Kept(until, offences, Action(action))
 
 
 def write(file: Path, held: Mapping[str, Mapping[str, Kept]]) -> None:

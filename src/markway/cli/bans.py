@@ -1,4 +1,4 @@
-"""`markway bans`, `ban`, `unban`: whom guards keep out, straight from the kernel; with the daemon and without."""
+"""`markway bans`, `ban`, `unban`: whom guards keep out or slow, from the kernel; with the daemon and without."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from markway.program.words import count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from markway.apply.banning import Banned, Desk
+    from markway.apply.banning import Desk, Held
 
-app = typer.Typer(invoke_without_command=True, help="Show whom guards keep out, and for how long.")
+app = typer.Typer(invoke_without_command=True, help="Show whom guards keep out or slow, and for how long.")
 
 _FOREVER = 30 * 86400.0
 """Seconds for a ban of fail2ban's that has no end."""
@@ -43,10 +43,10 @@ def register(root: typer.Typer) -> None:
 @app.callback()
 def bans(
     context: typer.Context,
-    plain: Annotated[bool, typer.Option("--plain", help="Print the sources alone, one a line.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Print the banned sources alone, one a line.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show whom guards keep out, and for how long."""
+    """Show whom guards keep out or slow, and for how long."""
     if context.invoked_subcommand:
         return
     need_root("bans")
@@ -57,7 +57,7 @@ def bans(
 
         print(json.dumps([viewed(row, time.time()) for row in rows], indent=2))
     elif plain:
-        for source in dict.fromkeys(row.source for row in rows):
+        for source in dict.fromkeys(row.source for row in rows if row.action == "ban"):
             print(source)
     else:
         _print_table(rows)
@@ -86,7 +86,7 @@ def unban(
         guards = [desk.guard(guard)] if guard else [*desk.guards.values()]
         freed = [one.name for one in guards if desk.free(one, address)]
     if not freed:
-        fail(f"{address} is not banned")
+        fail(f"{address} is not banned or slowed")
     print(f"{address} is free again, for {'guard' if len(freed) == 1 else 'guards'} {', '.join(freed)}.")
 
 
@@ -114,7 +114,7 @@ def import_(
         wanted = {
             key: length or left or one.ban.seconds for text, left in found if (key := desk.key(one, text)) is not None
         }
-        already = {source for source, _ in desk.banned(one)}
+        already = {held.source for held in desk.held(one) if held.action == "ban"}
         fresh = {key: left for key, left in wanted.items() if desk.spelled(one, key) not in already}
         desk.put(one, fresh)
     print(f"{count(len(fresh), 'source')} of {file} kept out by guard {one.name}; "
@@ -163,14 +163,15 @@ def _seconds(text: str) -> float:
     return float(parse_timeout(text)) if text else 0.0
 
 
-def _print_table(rows: Sequence[Banned]) -> None:
+def _print_table(rows: Sequence[Held]) -> None:
     if not rows:
-        print("Nobody is banned.")
+        print("Nobody is banned or slowed.")
         return
-    table = [("GUARD", "SOURCE", "LEFT"), *((name, source, f"{left:,.0f} s") for name, source, left in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for name, source, left in table:
-        print(f"{name:<{widths[0]}}  {source:<{widths[1]}}  {left:>{widths[2]}}")
+    table = [("GUARD", "SOURCE", "ACTION", "LEFT"), *((*row[:3], f"{row[3]:,.0f} s") for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    for *words, left in table:
+        shown = [word.ljust(width) for word, width in zip(words, widths, strict=False)]
+        print("  ".join([*shown, left.rjust(widths[-1])]))
 
 
 @contextmanager

@@ -190,16 +190,22 @@ def _plain(ban: Sentenced) -> dict[str, Any]:
 
 
 def _print_table(bans: Sequence[Sentenced], reading: _Reading) -> None:
-    rows = [("since", "until", "source", "because of more than", "attempts refused")]
-    rows += [(_time(ban.begun), _time(ban.until), _name(ban), str(ban.window), f"{ban.attempts:,}") for ban in bans]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    rows = [("since", "until", "source", "action", "because of more than", "attempts")]
+    rows += [
+        (_time(ban.begun), _time(ban.until), _name(ban), ban.action, str(ban.window), f"{ban.attempts:,}")
+        for ban in bans
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows if bans else []:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), f" {row[-1]:>16}")
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), f" {row[-1]:>8}")
     sources = len({ban.source for ban in bans})
     read = f"{count(reading.lines, 'line')}, " if reading.lines else ""
     skipped = reading.counts()["skipped"]
     unread = f" ({count(skipped, 'line')} could not be read)" if skipped else ""
-    print(f"{read}{count(reading.found, 'attempt')}{unread}: {count(len(bans), 'ban')} of {count(sources, 'source')}")
+    slowings = sum(ban.action == "slow" for ban in bans)
+    slowed = f"{count(slowings, 'slowing')} and " if slowings else ""
+    banned = count(len(bans) - slowings, "ban")
+    print(f"{read}{count(reading.found, 'attempt')}{unread}: {slowed}{banned} of {count(sources, 'source')}")
 
 
 def _name(ban: Sentenced) -> str:

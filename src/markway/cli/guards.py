@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 GUARDS = Columns(
-    ("GUARD", "OF", "WINDOWS", "BAN", "BANNED", "REFUSED", "ATTEMPTS", "COUNTED"),
+    ("GUARD", "OF", "WINDOWS", "BAN", "BANNED", "SLOWED", "REFUSED", "ATTEMPTS", "COUNTED"),
     left=frozenset({"GUARD", "OF", "WINDOWS", "BAN", "COUNTED"}),
     dropped=("WINDOWS", "BAN", "OF"),
-    optional=frozenset({"ATTEMPTS"}),
+    optional=frozenset({"SLOWED", "ATTEMPTS"}),
 )
 BLOCKLISTS = Columns(
     ("BLOCKLIST", "ENTRIES", "IN FORCE", "REFUSED", "READ"),
@@ -39,7 +39,8 @@ def guard_rows(guards: Sequence[Record]) -> list[Row]:
                 "OF": Text(_first([*one["listen"], *one["logs"]])),
                 "WINDOWS": Text(_first(one["windows"])),
                 "BAN": Text(_ban(one["ban"])),
-                "BANNED": Text(_banned(one["banned"])),
+                "BANNED": Text(_sources(one["banned"])),
+                "SLOWED": Text(_sources(one["slowed"]) if any(one["slowed"].values()) else "-"),
                 "REFUSED": Text(f"{one['packets']:,}"),
                 "ATTEMPTS": Text("-" if one["attempts"] is None else f"{one['attempts']:,}"),
                 "COUNTED": Text(_counted(one)),
@@ -88,9 +89,9 @@ def _ban(ban: Record) -> str:
     return f"{ban['seconds']:g}s{longer}{' quiet' if ban['until_quiet'] else ''}"
 
 
-def _banned(banned: Record) -> str:
+def _sources(numbers: Record) -> str:
     """Sources of IPv4, and of IPv6 if there are any: `3`, or `3 + 1`."""
-    return f"{banned['ipv4']:,} + {banned['ipv6']:,}" if banned["ipv6"] else f"{banned['ipv4']:,}"
+    return f"{numbers['ipv4']:,} + {numbers['ipv6']:,}" if numbers["ipv6"] else f"{numbers['ipv4']:,}"
 
 
 def _counted(guard: Record) -> str:

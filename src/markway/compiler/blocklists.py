@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markway.compiler.matches import any_of
-from markway.compiler.names import FAMILIES, Family
+from markway.compiler.names import FAMILIES
 from markway.config.blocklisting import Way
 from markway.program.model import Fragment
-from markway.program.nft import And, Chain, Hook, Match, Rule, Set, Term, Written
+from markway.program.nft import Chain, Hook, Match, Rule, Set, Term, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,13 +112,8 @@ def _rules(item: Blocklist, held: Layouts, side: str, device: tuple[str, str]) -
     name, operator = device
     behind = (Match(Term(name), operator, any_of([f'"{one}"' for one in item.devices])),) if item.devices else ()
     for place, filled in set_names(item.name, held.layout).items():
-        key = _first_bits(_BY_VERSION[place.version], side, place.length)
+        key = _BY_VERSION[place.version].network(side, place.length)
         yield (*behind, Match(key, "", Term(f"@{filled}")), Written(f"goto {refusal_name(item.name)}"))
-
-
-def _first_bits(family: Family, side: str, length: int) -> Term | And:
-    address = Term(f"{family.name} {side}")
-    return address if length == family.bits else And(address, Term(family.netmask(length)))
 
 
 def _refusal(item: Blocklist) -> Chain:

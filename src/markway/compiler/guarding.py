@@ -1,7 +1,7 @@
 """Guards: who is banned is kept out by sets whose elements time out, and new connections are shown to the counter.
 
-A ban that lasts until its source is quiet is renewed by the rule that refuses it, so the kernel needs nobody for that.
-The elements belong to whoever counts.
+A ban that lasts until its source is quiet is renewed by the rule that refuses it, and a slowing by one that its
+source's attempts pass: the kernel needs nobody for that. The elements belong to whoever counts.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from markway.compiler.asking import Asking, asking_by
 from markway.compiler.names import FAMILIES, Family, networks
 from markway.config.guarding import Guard, Guarded, Scope
 from markway.config.model import Protocol
-from markway.guard.windows import SOURCES
+from markway.guard.windows import SOURCES, Action
 from markway.program.model import Fragment
-from markway.program.nft import UNWRITTEN, And, Chain, Hook, Match, Rule, Set, Statement, Term, Update, Written
+from markway.program.nft import UNWRITTEN, Chain, Hook, Match, Rule, Set, Statement, Term, Update, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,9 +42,11 @@ def guard_of(config: Config, asking: Asking) -> dict[str, Fragment]:
     guarded = {guard.name: listeners_of(guard, {s.name: s for s in config.services}) for guard in config.guards}
     chains = [Chain("guard-windows", tuple(_windows(config, guarded)), _BEHIND_TRACKING)]
     for guard in config.guards:
-        chains += [Chain(guard_name(guard.name), tuple(_kept_out(guard))), _refusal(guard)]
+        chains += [Chain(guard_name(guard.name), tuple(_known(guard, guarded[guard.name]))), _refusal(guard)]
     chains += [*_asking(asking)] if any(guard.connections for guard in config.guards) else []
-    sets = [_banned(guard, family) for guard in config.guards for family in FAMILIES]
+    sets = [
+        _set(name, family) for guard in config.guards for family in FAMILIES for name in sets_of(guard, family.version)
+    ]
     fragment = Fragment(
         owner=OWNER,
         chains={chain.name: chain for chain in chains},
@@ -76,14 +78,27 @@ def banned_set(name: str, version: int) -> str:
     return f"guard/{name}/{version}"
 
 
+def slow_set(name: str, version: int) -> str:
+    """The set of a guard's slowed sources, of one family."""
+    return f"guard/{name}/slow/{version}"
+
+
+def sets_of(guard: Guard, version: int, action: Action = Action.BAN) -> tuple[str, ...]:
+    """The sets of one family that a source is in; who is in the first of them is banned or slowed.
+
+    A guard that slows also slows whom it bans: else connections that they have yet would gain by the ban.
+    """
+    slow = (slow_set(guard.name, version),) if guard.slow else ()
+    return slow if action is Action.SLOW else (banned_set(guard.name, version), *slow)
+
+
 def listeners_of(guard: Guard, services: Mapping[str, Service]) -> tuple[Guarded, ...]:
     """All that a guard guards, with the listeners of its services."""
     own = [Guarded(one.protocol, one.ports, one.address) for name in guard.services for one in services[name].listeners]
     return (*guard.listeners, *own)
 
 
-def _banned(guard: Guard, family: Family) -> Set:
-    name = banned_set(guard.name, family.version)
+def _set(name: str, family: Family) -> Set:
     return Set(name, (family.kind,), flags=("dynamic", "timeout"), size=SOURCES, dynamic=True)
 
 
@@ -110,19 +125,35 @@ def _at(one: Guarded) -> Iterator[Statement]:
         yield Written("fib daddr type local")
 
 
-def _kept_out(guard: Guard) -> Iterator[Rule]:
+def _known(guard: Guard, guarded: tuple[Guarded, ...]) -> Iterator[Rule]:
+    """Who is allowed goes by, who is slowed begins the time anew with an attempt, and who is banned is kept out."""
     for family in FAMILIES:
         if allowed := networks(guard.allow, family):
             yield (Match(Term(f"{family.name} saddr"), "", Term(allowed)), Written("return"))
+    if guard.slow and guard.connections and guard.ban.until_quiet:
+        for family, attempt in _attempts(guard, guarded):
+            yield (*attempt, *_held(guard, family, slow_set(guard.name, family.version)))
     for family in FAMILIES:
-        name, key = banned_set(guard.name, family.version), _key(guard, family)
-        renewed = (Update("update", name, key, timeout=f"{guard.ban.seconds:g}s"),) if guard.ban.until_quiet else ()
-        yield (Match(key, "", Term(f"@{name}")), *renewed, Written(f"goto {guard_name(guard.name)}/refuse"))
+        held = _held(guard, family, banned_set(guard.name, family.version))
+        yield (*held, Written(f"goto {guard_name(guard.name)}/refuse"))
 
 
-def _key(guard: Guard, family: Family) -> Term | And:
-    source, length = Term(f"{family.name} saddr"), family.choose(guard.prefix, guard.prefix6)
-    return source if length == family.bits else And(source, Term(family.netmask(length)))
+def _held(guard: Guard, family: Family, name: str) -> Iterator[Statement]:
+    """Is of a source in this set, whose time begins anew if that lasts until the source is quiet."""
+    key = family.network("saddr", family.choose(guard.prefix, guard.prefix6))
+    yield Match(key, "", Term(f"@{name}"))
+    if guard.ban.until_quiet:
+        yield Update("update", name, key, timeout=f"{guard.ban.seconds:g}s")
+
+
+def _attempts(guard: Guard, guarded: tuple[Guarded, ...]) -> Iterator[tuple[Family, tuple[Statement, ...]]]:
+    """What is an attempt among what a guard's chain sees: all of it, if that is only what is guarded."""
+    for family in FAMILIES:
+        if guard.scope is Scope.LISTENER:
+            yield family, ()
+        else:
+            mine = (one for one in guarded if one.address is None or one.address.version == family.version)
+            yield from ((family, tuple(_at(one))) for one in mine)
 
 
 def _refusal(guard: Guard) -> Chain:

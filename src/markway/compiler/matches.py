@@ -1,8 +1,8 @@
 """What a packet has to be, as nft says it.
 
 A match becomes alternatives, each a list of conditions that all must hold: one for each family where nft's words
-differ, and one for each direction of a port. A condition that compares a selector with single values is `Exact`: many
-of them can be looked up in one map (`lookups`).
+differ, and one for each direction of a port or of a slowed source. A condition that compares a selector with single
+values is `Exact`: many of them can be looked up in one map (`lookups`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from markway.compiler.guarding import slow_set
 from markway.compiler.names import CONNTRACK, FAMILIES, IP, PACKET, Family, hexed, merged
 from markway.program.nft import And, Match, Statement, Term, Written
 
@@ -64,11 +65,13 @@ def alternatives(match: shaping.Match, marks: Marks) -> list[Alternative]:
             *_transport(match),
             *ports,
             *_network(match, family),
+            *slowed,
             *_packet(match),
             *_owner(match),
         )
         for family in _families(match)
         for ports in _ports(match)
+        for slowed in _slowed(match, family)
     ]
 
 
@@ -91,8 +94,13 @@ def _families(match: shaping.Match) -> tuple[Family | None, ...]:
         able &= {network.version for network in networks} if networks else able
     if match.icmp_type:
         able &= {4} if set(match.protocol) <= {"icmp", "1"} else {6}
-    told_apart = match.family or match.source or match.destination or match.dscp or match.icmp_type
+    told_apart = match.family or _tells_family(match)
     return tuple(family for family in FAMILIES if family.version in able) if told_apart else (None,)
+
+
+def _tells_family(match: shaping.Match) -> bool:
+    """Whether what is asked has other words in each family."""
+    return bool(match.source or match.destination or match.dscp or match.icmp_type or match.slowed)
 
 
 def _connection(match: shaping.Match, marks: Marks) -> Iterator[Condition]:
@@ -156,8 +164,17 @@ def _network(match: shaping.Match, family: Family | None) -> Iterator[Condition]
         yield Match(Term(f"{family.name} dscp"), "", any_of([str(number) for number in match.dscp]))
     if match.icmp_type:
         yield Match(Term("icmp type" if family is IP else "icmpv6 type"), "", any_of(match.icmp_type))
-    if not (match.source or match.destination or match.dscp or match.icmp_type):
+    if not _tells_family(match):
         yield Match(Term("meta nfproto"), "", Term(family.nfproto))
+
+
+def _slowed(match: shaping.Match, family: Family | None) -> Iterator[Alternative]:
+    if match.slowed is None or family is None:
+        yield ()
+        return
+    found = Term(f"@{slow_set(match.slowed.guard, family.version)}")
+    for side in ("saddr", "daddr"):
+        yield (Match(family.network(side, family.choose(match.slowed.prefix, match.slowed.prefix6)), "", found),)
 
 
 def _packet(match: shaping.Match) -> Iterator[Statement]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import TYPE_CHECKING
 
-from markway.program.nft import Match, Term
+from markway.program.nft import And, Match, Term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +40,11 @@ class Family:
     def choose(self, for4: int, for6: int) -> int:
         """The number for this family."""
         return for4 if self is IP else for6
+
+    def network(self, side: str, length: int) -> Term | And:
+        """The network of so many bits that a packet's `saddr` or `daddr` is in."""
+        address = Term(f"{self.name} {side}")
+        return address if length == self.bits else And(address, Term(self.netmask(length)))
 
     def netmask(self, prefix: int) -> str:
         """The mask of a prefix length, as nft writes it."""

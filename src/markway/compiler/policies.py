@@ -9,7 +9,7 @@ from markway.compiler.names import FAMILIES, Family
 from markway.compiler.sentence import SOURCES, forgotten_after
 from markway.config.firewalling import SELF, Firewalling, Policy, Verdict
 from markway.program.model import PolicyEntry
-from markway.program.nft import And, Chain, Match, Rule, Set, Term, Update, Written
+from markway.program.nft import Chain, Match, Rule, Set, Term, Update, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +80,7 @@ def limits(policy: Policy) -> Iterator[Rule]:
     """
     over = Written(f"goto {refused_name(policy)}")
     for family in FAMILIES:
-        source = Term(f"{family.name} saddr")
-        key = source if family.version == 4 else And(source, Term(family.netmask(_PREFIX6)))  # noqa: PLR2004
+        key = family.network("saddr", family.choose(32, _PREFIX6))
         if rate := policy.rate:
             more = f"limit rate over {rate.count}/{rate.unit} burst {rate.burst} packets"
             yield (Update("update", _rate_name(policy, family), key, over=more), over)

@@ -43,6 +43,7 @@ _NO_CONNECTION = "of a packet that has just arrived the kernel knows no connecti
 _UNSAYABLE: Mapping[str, str] = MappingProxyType(
     {
         "service": "service",
+        "slowed": "guard",
         "incoming_device": "incoming-device",
         "outgoing_device": "outgoing-device",
         "icmp_type": "icmp-type",

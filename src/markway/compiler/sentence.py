@@ -122,7 +122,7 @@ def _remembered_source(family: Family, prefix: int) -> tuple[Term | And | Jhash,
     (netlink_gen_map_stmt in its src/netlink_linearize.c), and the data overwrites a longer
     key's end. So an IPv6 source is remembered by 64 bits of hash.
     """
-    source = _source(family, prefix)
+    source = family.network("saddr", prefix)
     if family is IP:
         return (source,)
     return tuple(Jhash(source, 0xFFFF_FFFF, seed, 0) for seed in (HASH_SEED, HASH_SEED + 1))
@@ -138,14 +138,6 @@ def _draw(schedule: Schedule, family: Family, offset: int, size: int) -> Numgen 
         return Jhash(source, size, HASH_SEED, offset)
     flow = Concat((source, Term(f"{family.name} daddr"), Term("th sport"), Term("th dport")))
     return Jhash(flow, size, HASH_SEED, offset)
-
-
-def _source(family: Family, prefix: int) -> Term | And:
-    """The client's address, or its network of this prefix length."""
-    source = Term(f"{family.name} saddr")
-    if prefix == family.bits:
-        return source
-    return And(source, Term(family.netmask(prefix)))
 
 
 def limits(service: Service, families: tuple[Family, ...]) -> Chain | None:
@@ -165,7 +157,7 @@ def limits(service: Service, families: tuple[Family, ...]) -> Chain | None:
         if service.source_rate:
             rate = service.source_rate
             over = f"limit rate over {rate.count}/{rate.unit} burst {rate.burst} packets"
-            key = _source(family, family.choose(32, 64))
+            key = family.network("saddr", family.choose(32, 64))
             rules.append((Update("update", _rate_name(service, family), key, over=over), refuse))
     if service.max_connections is not None:
         rules.append((Written(f"ct count over {service.max_connections}"), refuse))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from markway.compiler.abilities import Abilities
     from markway.config.model import Service
-    from markway.config.shaping import Match, Realm
+    from markway.config.shaping import Realm
     from markway.marks import Layout, Registry
 
 SHARED = "shaping/"
@@ -71,7 +71,7 @@ def basis_of(
     layout = registry.layout(mask)
     field = layout.backend
     numbers: dict[str, tuple[int, ...]] = {}
-    for match in _matches(shaping):
+    for match in shaping.matches:
         if match.service is not None and match.backend is not None:
             name = f"{match.service}/{match.backend}"
             numbers[name] = (field.place(registry.numbers[name]),)
@@ -108,11 +108,6 @@ def fragments_of(basis: Basis | None, before: Basis | None, held: Mapping[str, F
 
 def _names(shaping: Shaping) -> Iterator[str]:
     return (shape.name for shape in shaping.shapes)
-
-
-def _matches(shaping: Shaping) -> Iterator[Match]:
-    yield from (match for shape in shaping.shapes for item in shape.classes for match in item.matches)
-    yield from (match for rule in shaping.marks for match in rule.matches)
 
 
 def _one_each(fragments: Iterable[Fragment], shaping: Shaping) -> None:

@@ -29,7 +29,7 @@ _LIMITS = ("rate", "max-connections", "synproxy")
 
 
 def firewalling_of(files: Sequence[tuple[int, File]], scope: Scope) -> Firewalling:
-    """What all files say of the firewall together; `scope` knows their services."""
+    """What all files say of the firewall together; `scope` knows their services and guards."""
     report, uplinks = scope.report, any(file.uplink for _, file in files)
     zones = all_named("zone", [(source, file.zone) for source, file in files], report)
     policies = all_named("policy", [(source, file.policy) for source, file in files], report)

@@ -61,12 +61,13 @@ def _guard(place: Place, table: GuardTable, services: Sequence[str], report: Rep
         listeners=listeners,
         services=guarded,
         windows=_windows(place, table, report),
-        ban=_ban(at(place, "ban"), table.ban or BanTable.model_construct(), report),
+        ban=_ban(at(place, "ban"), table.ban or BanTable.model_construct(), report, slow=table.slow),
         prefix=table.prefix,
         prefix6=table.prefix6,
         allow=networks_of(place, "allow", table.allow, report) if table.allow else (),
         scope=Scope(table.scope),
         reset=table.refuse == "reset",
+        slow=table.slow or report.doubtful(place, "slow"),
         connections=connections and bool(listeners or guarded),
         logs=logs,
         origin=place.path,
@@ -130,7 +131,7 @@ def _windows(place: Place, table: GuardTable, report: Report) -> tuple[Window, .
     return tuple(found) or LADDER
 
 
-def _ban(place: Place, table: BanTable, report: Report) -> Ban:
+def _ban(place: Place, table: BanTable, report: Report, *, slow: bool) -> Ban:
     def read(key: str, given: str | None, default: float) -> float:
         return float(value_of(at(place, key), given, parse_timeout, default, report))
 
@@ -138,7 +139,7 @@ def _ban(place: Place, table: BanTable, report: Report) -> Ban:
     if fixed and table.until_quiet is not None:
         report.error(place, "it lasts for a time or until the source is quiet", "write time or until-quiet")
     if not fixed:
-        for key in ("factor", "longest", "memory"):
+        for key in ("factor", "longest", *(() if slow else ("memory",))):
             if getattr(table, key) is not None:
                 report.error(at(place, key), "a ban until the source is quiet does not grow", 'it is for time = "10m"')
     seconds = read("time", table.time, 600.0) if fixed else read("until-quiet", table.until_quiet, 600.0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.config.addresses import parse_network, parse_ports
+from markway.config.guarding import Slowed
 from markway.config.kinds import at, attribute
 from markway.config.packets import (
     ICMP,
@@ -32,6 +33,7 @@ from markway.config.values import parse_each, value_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from markway.config.guarding import Guard
     from markway.config.model import Network, PortRange
     from markway.config.problems import Place, Report
     from markway.config.values import T
@@ -54,6 +56,8 @@ class Scope:
     report: Report
     backends: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The names of backends, by service."""
+    guards: Mapping[str, Guard] = field(default_factory=dict)
+    """By name."""
     realms: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -100,6 +104,7 @@ def _match(where: Place, table: MatchTable, scope: Scope) -> Placed:
         origin=where.path,
         service=table.service,
         backend=table.backend,
+        slowed=_slowed(at(where, "guard"), table.guard, scope),
         family=table.family,
         protocol=each("protocol", table.protocol, parse_protocol),
         source=each("source", table.source, parse_network),
@@ -125,6 +130,18 @@ def _match(where: Place, table: MatchTable, scope: Scope) -> Placed:
     match = _with_protocol(where, match, report)
     _check_family(where, match, report)
     return Placed(match, where)
+
+
+def _slowed(where: Place, name: str | None, scope: Scope) -> Slowed | None:
+    """Whom a guard slows; one that the file does not have, or that bans at once, is reported."""
+    if name is None or unknown(where, "guard", name, scope.guards, scope.report):
+        return None
+    guard = scope.guards[name]
+    if not guard.slow:
+        scope.report.error(
+            where, f"guard {quote(name)} slows nobody: it bans at once", f"write slow = true in [guard.{name}]"
+        )
+    return Slowed(name, guard.prefix, guard.prefix6)
 
 
 def _check_service(where: Place, match: Match, scope: Scope) -> None:

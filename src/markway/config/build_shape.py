@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from markway.config.build_marks import marks_of, realms_of, uplinks_of
-from markway.config.build_matches import Scope
 from markway.config.build_shape_classes import classes_of
 from markway.config.build_shape_filters import filters_of
 from markway.config.disciplines import CLASSFUL, discipline_of, leaf_of, with_rate
@@ -20,6 +20,7 @@ from markway.config.values import check_name, parse_each, value_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from markway.config.build_matches import Scope
     from markway.config.kinds import M
     from markway.config.problems import Report
     from markway.config.schema import File
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 _SLOW = 8000
 
 
-def shaping_of(files: Sequence[tuple[int, File]], backends: Mapping[str, frozenset[str]], report: Report) -> Shaping:
-    """What all files say of shaping together. `backends` are those of each service, by name."""
+def shaping_of(files: Sequence[tuple[int, File]], scope: Scope) -> Shaping:
+    """What all files say of shaping together; `scope` knows their services and guards."""
+    report = scope.report
     uplinks = uplinks_of(all_named("uplink", [(source, file.uplink) for source, file in files], report), report)
     realms = realms_of(all_named("realm", [(source, file.realm) for source, file in files], report), report)
     tables = all_named("shape", [(source, file.shape) for source, file in files], report)
-    scope = Scope(report, backends, {realm.name: realm.number for realm in realms})
+    scope = replace(scope, realms={realm.name: realm.number for realm in realms})
     shapes = [(place, _shape(place, table, scope)) for place, table in tables]
     _check_devices(shapes, report)
     found = tuple(sorted((shape for _, shape in shapes), key=lambda shape: shape.name))

@@ -37,12 +37,15 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     check_chains(built, report)
     services = tuple(sorted((one.service for one in built), key=lambda service: service.name))
     backends = {one.name: frozenset(backend.name for backend in one.backends) for one in services}
-    shaping = shaping_of(files, backends, report)
-    mask, api = _mask(files, services, shaping, report), api_of(files, claims, report)
-    firewalling = firewalling_of(files, Scope(report, backends))
     blocklisting = blocklisting_of(files, report)
     guards = guards_of(files, services, blocklisting.allow, report)
-    return Config(services, mask, api, shaping, firewalling, guards, blocklisting)
+    scope = Scope(report, backends, {guard.name: guard for guard in guards})
+    shaping = shaping_of(files, scope)
+    mask, api = _mask(files, services, shaping, report), api_of(files, claims, report)
+    firewalling = firewalling_of(files, scope)
+    config = Config(services, mask, api, shaping, firewalling, guards, blocklisting)
+    _check_slowed(files, config, report)
+    return config
 
 
 def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:
@@ -57,6 +60,19 @@ def _services(files: Sequence[tuple[int, File]], report: Report) -> list[Built]:
             places[name] = place
             built.append(build(place, table, report))
     return built
+
+
+def _check_slowed(files: Sequence[tuple[int, File]], config: Config, report: Report) -> None:
+    """Warn of guards that slow sources which no match then asks for."""
+    matches = (*config.shaping.matches, *(match for policy in config.firewalling.policies for match in policy.matches))
+    named = {match.slowed.guard for match in matches if match.slowed}
+    for guard in config.guards:
+        if guard.slow and guard.name not in named:
+            source = next(source for source, file in files if guard.name in file.guard)
+            hint = f"a class of a shape may: match = {{ guard = {quote(guard.name)} }}"
+            report.warning(
+                Place(source, (*guard.origin, "slow")), "nothing slows them: no match names this guard", hint
+            )
 
 
 def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], shaping: Shaping, report: Report) -> int:

@@ -41,8 +41,8 @@ class Ban:
     """How long a source is banned.
 
     With `until_quiet`, until there was no attempt for `seconds`: each one begins them anew. Each further ban lasts
-    `factor` times as long as the one before, but no longer than `longest`; a ban is remembered for `memory` after its
-    end.
+    `factor` times as long as the one before, but no longer than `longest`; a ban, or a slowing, is remembered for
+    `memory` after its end.
     """
 
     seconds: float = 600.0
@@ -108,9 +108,9 @@ class Guard:
     """Attempts of one source network are counted in windows; who makes too many is slowed or banned.
 
     `prefix` and `prefix6` are the length of what one source is. Networks in `allow` are never counted. `services` are
-    guarded at all their listeners. `connections` is whether new ones to what is guarded are attempts. `slow` is the
-    shape and class of who offends for the first time; only the next offence bans then. `reset` answers with a reset
-    instead of silence.
+    guarded at all their listeners. `connections` is whether new ones to what is guarded are attempts. With `slow`, the
+    first offence slows its source for as long as a ban would last, and only the next one bans. `reset` answers with a
+    reset instead of silence.
     """
 
     name: str
@@ -123,7 +123,16 @@ class Guard:
     allow: tuple[Network, ...] = ()
     scope: Scope = Scope.LISTENER
     reset: bool = False
-    slow: tuple[str, str] | None = None
+    slow: bool = False
     connections: bool = True
     logs: tuple[LogSource, ...] = ()
     origin: Origin = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Slowed:
+    """Whom the guard of this name slows at the moment; one source is what its `prefix` and `prefix6` say."""
+
+    guard: str
+    prefix: int = 32
+    prefix6: int = 64

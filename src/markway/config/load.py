@@ -200,10 +200,11 @@ def _syntax_problem(name: str, text: str, error: tomli.TOMLDecodeError) -> Probl
             return Problem(name, second.line, second.column, show(path), what, "keep one of them")
         what = f"{quote(show(path))} is already something else"
         return Problem(name, second.line, second.column, show(path), what)
+    column = error.colno - max(0, error.pos - len(text))  # tomli goes past the end behind a last backslash
     if error.msg == "Invalid value":
-        return Problem(name, error.lineno, error.colno, "", *_bare_value(text, error.pos))
+        return Problem(name, error.lineno, column, "", *_bare_value(text, error.pos))
     message, hint = _SYNTAX.get(error.msg, (f"not TOML: {error.msg}", None))
-    return Problem(name, error.lineno, error.colno, "", message, hint)
+    return Problem(name, error.lineno, column, "", message, hint)
 
 
 def _bare_value(text: str, offset: int) -> tuple[str, str | None]:

@@ -330,6 +330,5 @@ REQUIRED: dict[type[BaseModel], tuple[str, ...]] = {
 
 LATER: dict[str, frozenset[str]] = {
     "service.NAME.mode": frozenset({"dsr", "stateless"}),
-    "guard.NAME": frozenset({"slow"}),
 }
 """Keys and values that other versions of Markway have or will have: refused with that reason."""

@@ -40,7 +40,9 @@ class BanTable(BaseModel):
     )
     longest: Duration = Field(None, description="But no longer than this. Default 1w.", examples=["1w"])
     memory: Duration = Field(
-        None, description="A ban counts as the one before for this long after its end. Default 1w.", examples=["30d"]
+        None,
+        description="A ban, or a slowing, counts as the one before for this long after its end. Default 1w.",
+        examples=["30d"],
     )
 
 
@@ -104,6 +106,15 @@ class GuardTable(BaseModel):
         None,
         description='How long a source is banned. Default: `{ until-quiet = "600s" }`.',
         examples=[{"until-quiet": "600s"}, {"time": "10m", "factor": 2, "longest": "1w"}],
+    )
+    slow: bool = Field(
+        False,
+        description=(
+            "Whether the first offence passes, and only slows its source for as long as a ban would last; the next one "
+            "bans, also within `memory` after that. How slow says a class of a shape, with "
+            '`match = { guard = "NAME" }`.'
+        ),
+        examples=[True],
     )
     prefix: int = Field(
         32, ge=8, le=32, description="Prefix length of the IPv4 network that counts as one source.", examples=[24]

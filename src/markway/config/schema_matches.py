@@ -22,6 +22,11 @@ class MatchTable(BaseModel):
 
     service: Text = Field(None, description="Belongs to a connection of this service.", examples=["shop"])
     backend: Text = Field(None, description="And of this backend of it.", examples=["a"])
+    guard: Text = Field(
+        None,
+        description="Is from or to a source that this guard slows at the moment; the guard needs `slow`.",
+        examples=["ssh"],
+    )
     family: Annotated[Literal[4, 6] | None, Form("4 or 6")] = Field(None, description="IPv4 or IPv6.", examples=[4])
     protocol: Words = Field(
         None,

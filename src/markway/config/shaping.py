@@ -11,6 +11,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from markway.config.guarding import Slowed
     from markway.config.model import Address, Network, PortRange
 
 Origin: TypeAlias = tuple[str | int, ...]
@@ -50,6 +53,8 @@ class Match:
     service: str | None = None
     backend: str | None = None
     """A backend's name, `service` says of which service."""
+    slowed: Slowed | None = None
+    """Either end is a source that a guard slows at the moment."""
     family: int | None = None  # 4 | 6
     protocol: tuple[str, ...] = ()
     source: tuple[Network, ...] = ()
@@ -244,3 +249,9 @@ class Shaping:
     marks: tuple[MarkRule, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
     realms: tuple[Realm, ...] = ()
+
+    @property
+    def matches(self) -> Iterator[Match]:
+        """Those of all classes, then those of marks."""
+        yield from (match for shape in self.shapes for item in shape.classes for match in item.matches)
+        yield from (match for rule in self.marks for match in rule.matches)

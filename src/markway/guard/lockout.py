@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from markway.config.model import Address, Config, Network, PortRange, Service
     from markway.config.shaping import Match, Origin
 
-_UNKNOWN = ("source_port", "dscp", "length", "packet_mark", "raw")
+_UNKNOWN = ("slowed", "source_port", "dscp", "length", "packet_mark", "raw")
 _OF_OTHERS = ("service", "outgoing_device", "icmp_type", "bytes_over", "user", "group", "cgroup")
 """What no packet has that begins a TCP connection to this machine."""
 

@@ -1,4 +1,4 @@
-"""Who would have been banned, when and for how long: a guard's windows over attempts of long ago."""
+"""Who would have been slowed or banned, when and for how long: a guard's windows over attempts of long ago."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Sentenced:
     """One source's slowing or ban. Times are seconds since 1970.
 
     `window` is the one that was broken. `offences` counts those remembered, with this one. `attempts` are those that
-    were too many: the first, which broke the window, and all that met the ban.
+    were too many: the first, which broke the window, and all that came while it lasted.
     """
 
     source: Network
@@ -34,7 +34,7 @@ class Sentenced:
 
 
 def replay(attempts: Iterable[Attempt], guard: Guard, sources: int = SOURCES) -> list[Sentenced]:
-    """All bans that these attempts would have led to, in the order of their beginnings.
+    """All slowings and bans that these attempts would have led to, in the order of their beginnings.
 
     A ban keeps its source's attempts from being counted, as it does in the kernel. Attempts in logs were let in once,
     so of those that met a ban some would not have been made.

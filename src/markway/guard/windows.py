@@ -103,7 +103,7 @@ class Windows:
         """
         self._windows = tuple((w.count + 1, w.seconds, w) for w in sorted(guard.windows, key=_by_count))
         self._ban: Ban = guard.ban
-        self._slows = guard.slow is not None
+        self._slows = guard.slow
         self._sources = sources
         self._largest = max((window.count for window in guard.windows), default=0) + 1
         self._kept = _kept(guard.windows)
@@ -190,7 +190,7 @@ class Windows:
         return iter(self._offenders.items())
 
     def restore(self, source: bytes, action: Action, until: float, offences: int = 1) -> None:
-        """Take over a ban, as from the state folder or another director."""
+        """Take over a ban or a slowing, as from the state folder or another director."""
         self._keep(source, Offender(action, until, offences))
 
     def forgive(self, source: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""One guard's account: its windows, and the sets in the kernel that hold whom it has banned.
+"""One guard's account: its windows, and the sets in the kernel that hold whom it has banned or slowed.
 
-The kernel is right: who is not in its set is not banned, whatever is remembered here.
+The kernel is right: who is not in its sets is neither, whatever is remembered here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.apply.bans import Kept
-from markway.compiler.guarding import banned_set
+from markway.compiler.guarding import sets_of
 from markway.guard.sources import Sources
 from markway.guard.windows import Action, Windows
 from markway.kernel import bans
@@ -21,36 +21,47 @@ if TYPE_CHECKING:
 
     from markway.config.guarding import Guard, Window
     from markway.config.model import Network
+    from markway.guard.windows import Offender, Sentence
     from markway.kernel.netlink import Netlink
 
 _VERSIONS = {4: 4, 16: 6}
 """Which family an address of so many bytes is of."""
 
+_JITTER = 1.0
+"""Seconds by which times of the kernel's and ours may differ."""
+
 
 class News(NamedTuple):
-    """A source that was banned, with why and for how many seconds, or is free again."""
+    """A source that was banned or slowed, with why and for how many seconds; or is free again, after 0 seconds."""
 
     source: Network
+    action: Action
     seconds: float = 0.0
     window: Window | None = None
     offences: int = 0
+
+
+class Held(NamedTuple):
+    """What a source has in the kernel, until when as far as was seen."""
+
+    action: Action
+    until: float
 
 
 class Room:
     """One guard. Times are seconds of a clock that does not jump, if nothing else is said."""
 
     def __init__(self, guard: Guard, netlink: Netlink, tell: Callable[[News], None]) -> None:
-        """Begin with whom the kernel has banned; `tell` is told of every ban and its end."""
+        """Begin with whom the kernel holds; `tell` is told of every ban and slowing, and of their ends."""
         self.guard = guard
         self._netlink = netlink
         self._tell = tell
         self._windows = Windows(guard)
         self._sources = Sources(guard)
-        self._held: dict[bytes, float] = {}
-        """Who is banned, until when as far as was seen."""
-        self._handles: dict[int, tuple[int, int]] = {}
+        self._held: dict[bytes, Held] = {}
+        self._handles: dict[str, tuple[int, int]] = {}
         self.problem = ""
-        """Why the last ban could not be written; empty if it could."""
+        """Why the last ban or slowing could not be written; empty if it could."""
         self.attempts = self.bans = 0
         """Attempts of those that it does not allow everything, and its bans of them, since they were reported."""
 
@@ -61,17 +72,17 @@ class Room:
             return False
         self.attempts += 1
         sentence = self._windows.attempt(key, now)
-        if sentence and sentence.window is None and self._left(key) is None:
+        if sentence and sentence.window is None and sentence.action is Action.BAN and self._left(key) is None:
             self._windows.forgive(key)  # the kernel has let it go
             sentence = self._windows.attempt(key, now)
         if sentence is None:
             return False
         if sentence.window is not None:
-            self._ban(key, sentence.until - now, sentence.window, sentence.offences, now)
-        return True
+            self._impose(key, sentence, now)
+        return sentence.action is Action.BAN
 
     def failed(self, address: bytes, times: int, at: float, now: float) -> None:
-        """Count failures that a log tells of, of the time `at`. In a ban that is renewed, they renew it."""
+        """Count failures that a log tells of, of the time `at`. A ban or a slowing that is renewed, they renew."""
         key = self._sources.key(address)
         if key is None:
             return
@@ -80,74 +91,89 @@ class Room:
             sentence = self._windows.attempt(key, min(at, now))
             if sentence is None or sentence.until <= now:
                 continue
-            if sentence.window is not None or (self.guard.ban.until_quiet and self._left(key) is not None):
-                self._ban(key, sentence.until - now, sentence.window, sentence.offences, now)
+            action, window = sentence.action, sentence.window
+            if window is not None or (self.guard.ban.until_quiet and self._left(key, action) is not None):
+                self._impose(key, sentence, now)
 
-    def _left(self, key: bytes) -> float | None:
-        return bans.left(self._netlink, self._set(key), key)
+    def _left(self, key: bytes, action: Action = Action.BAN) -> float | None:
+        return bans.left(self._netlink, self._sets(key, action)[0], key)
 
-    def _set(self, key: bytes) -> str:
-        return banned_set(self.guard.name, _VERSIONS[len(key)])
+    def _sets(self, key: bytes, action: Action) -> tuple[str, ...]:
+        return sets_of(self.guard, _VERSIONS[len(key)], action)
 
-    def _ban(self, key: bytes, seconds: float, window: Window | None, offences: int, now: float) -> None:
+    def _impose(self, key: bytes, sentence: Sentence, now: float) -> None:
+        action, until, offences, window = sentence
         try:
-            bans.ban(self._netlink, self._set(key), key, seconds)
+            for name in self._sets(key, action):
+                bans.ban(self._netlink, name, key, until - now)
             self.problem = ""
         except NetlinkError as error:
             full = error.errno == errno.ENFILE
-            self.problem = "its set of banned sources is full" if full else f"the kernel refused: {error.strerror}"
+            what = "banned" if action is Action.BAN else "slowed"
+            self.problem = f"its set of {what} sources is full" if full else f"the kernel refused: {error.strerror}"
             return
-        self._held[key] = now + seconds
+        self._held[key] = Held(action, until)
         if window is not None:
-            self.bans += 1
-            self._tell(News(self._sources.network(key), seconds, window, offences))
+            self.bans += action is Action.BAN
+            self._tell(News(self._sources.network(key), action, until - now, window, offences))
 
     def look(self, now: float) -> None:
-        """See whom the kernel has banned now. Bans that went with their set, as it was made anew, are written again."""
-        found: dict[bytes, float] = {}
-        for version in (4, 6):
-            name = banned_set(self.guard.name, version)
-            handle = bans.handle(self._netlink, name)
-            if handle is None:
-                return  # the table is gone, until it is mended
-            if self._handles.get(version, handle) != handle:
-                self._rewrite(version, now)
-            self._handles[version] = handle
-            found |= bans.banned(self._netlink, name)
+        """See whom the kernel holds now. What went with its set, as that was made anew, is written again."""
+        found: dict[bytes, Held] = {}
+        for version in _VERSIONS.values():
+            for action, name in zip((Action.BAN, Action.SLOW), sets_of(self.guard, version), strict=False):
+                handle = bans.handle(self._netlink, name)
+                if handle is None:
+                    return  # the table is gone, until it is mended
+                if self._handles.get(name, handle) != handle:
+                    self._rewrite(name, now)
+                self._handles[name] = handle
+                there = bans.banned(self._netlink, name)
+                found = {key: Held(action, now + seconds) for key, seconds in there.items()} | found
         known = dict(self._windows.remembered())
-        for key, seconds in found.items():
-            offences = known[key].offences if key in known else 1
-            if key not in self._held and (key not in known or known[key].until < now):
-                self._tell(News(self._sources.network(key), seconds))
-            if key not in known or abs(known[key].until - now - seconds) > 1:
-                self._windows.restore(key, Action.BAN, now + seconds, offences)
+        for key, held in found.items():
+            self._found(key, held, known.get(key), now)
         for key in self._held.keys() - found.keys():
-            self._tell(News(self._sources.network(key)))
-        self._held = {key: now + seconds for key, seconds in found.items()}
+            self._gone(key, now)
+        self._held = found
 
-    def _rewrite(self, version: int, now: float) -> None:
-        name = banned_set(self.guard.name, version)
-        held = bans.banned(self._netlink, name)
+    def _found(self, key: bytes, held: Held, known: Offender | None, now: float) -> None:
+        """Take over what the kernel says of a source, and tell it if it is news: somebody's ban by hand."""
+        action, until = held
+        lasts = known is not None and known.action is action and known.until >= now
+        if not lasts and (key not in self._held or (self._held[key].action, action) == (Action.SLOW, Action.BAN)):
+            self._tell(News(self._sources.network(key), action, until - now))
+        if known is None or known.action is not action or abs(known.until - until) > _JITTER:
+            self._windows.restore(key, action, until, known.offences if known else 1)
+
+    def _gone(self, key: bytes, now: float) -> None:
+        """Tell that a source is free. If somebody freed it before its time, what it did before is forgotten."""
+        action, until = self._held[key]
+        if until > now + _JITTER and self._left(key, action) is None:
+            self._windows.forgive(key)
+        self._tell(News(self._sources.network(key), action))
+
+    def _rewrite(self, name: str, now: float) -> None:
+        """Write into a set who has to be in it and is not."""
+        there = bans.banned(self._netlink, name)
         lost = {
             key: until - now
-            for key, until in self._held.items()
-            if _VERSIONS[len(key)] == version and until > now and key not in held
+            for key, (action, until) in self._held.items()
+            if name in self._sets(key, action) and until > now and key not in there
         }
         bans.ban_all(self._netlink, name, lost)
 
     def restore(self, kept: Mapping[str, Kept], now: float, epoch: float) -> None:
-        """Bring bans of an earlier time into force again, with the time left; `epoch` is now as `Kept` has it."""
-        lost: dict[str, dict[bytes, float]] = {}
-        for text, (until, offences) in kept.items():
+        """Bring what was in force earlier into force again, with the time left; `epoch` is now as `Kept` has it."""
+        for text, (until, offences, action) in kept.items():
             key = self._key(text)
-            if key is None or until + self.guard.ban.memory < epoch:
+            if key is None or until + self.guard.ban.memory < epoch or (action is Action.SLOW and not self.guard.slow):
                 continue
-            self._windows.restore(key, Action.BAN, now + until - epoch, offences)
-            if until > epoch and self._left(key) is None:
-                lost.setdefault(self._set(key), {})[key] = until - epoch
-                self._held[key] = now + until - epoch
-        for name, wanted in lost.items():
-            bans.ban_all(self._netlink, name, wanted)
+            self._windows.restore(key, action, now + until - epoch, offences)
+            if until > epoch:
+                self._held[key] = Held(action, now + until - epoch)
+        for name in {name for key, held in self._held.items() for name in self._sets(key, held.action)}:
+            self._rewrite(name, now)
 
     def _key(self, text: str) -> bytes | None:
         try:
@@ -156,10 +182,10 @@ class Room:
             return None
 
     def kept(self, now: float, epoch: float) -> dict[str, Kept]:
-        """What is to be written down: who is banned, and who was so not long ago that it counts yet."""
-        memory = self.guard.ban.memory if self.guard.ban.factor > 1 else 0.0
+        """What is to be written down: who is held, and who was so not long ago that it counts yet."""
+        memory = self.guard.ban.memory if self.guard.ban.factor > 1 or self.guard.slow else 0.0
         return {
-            str(self._sources.network(key)): Kept(round(known.until - now + epoch, 1), known.offences)
+            str(self._sources.network(key)): Kept(round(known.until - now + epoch, 1), known.offences, known.action)
             for key, known in self._windows.remembered()
             if known.until + memory > now and (key in self._held or known.until <= now)
         }

@@ -36,6 +36,7 @@ def records_of(config: Config) -> list[dict[str, Any]]:
             ],
             "windows": [[window.count, window.seconds] for window in guard.windows],
             "ban": [guard.ban.seconds, guard.ban.until_quiet, guard.ban.factor, guard.ban.longest, guard.ban.memory],
+            "slow": guard.slow,
             "prefixes": [guard.prefix, guard.prefix6],
             "allow": [str(network) for network in guard.allow],
         }
@@ -58,6 +59,7 @@ def guard_from(record: dict[str, Any]) -> Guard:
         ),
         windows=tuple(Window(*window) for window in record["windows"]),
         ban=Ban(seconds, until_quiet, factor, longest, memory),
+        slow=record["slow"],
         prefix=record["prefixes"][0],
         prefix6=record["prefixes"][1],
         allow=tuple(map(ip_network, record["allow"])),

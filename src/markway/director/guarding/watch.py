@@ -1,4 +1,4 @@
-"""The daemon's handle on the counter: tells it the guards and what logs say, and hears whom it has banned."""
+"""The daemon's handle on the counter: tells it the guards and what logs say, and hears whom it has banned or slowed."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Guarding:
         for one in said["news"]:
             self._note(_event(one))
         if said["missed"]:
-            self._note(Event("warning", f"{said['missed']:,} more bans and ends of bans"))
+            self._note(Event("warning", f"{said['missed']:,} more bans and slowings, and ends of them"))
         for name, problem in said["problems"].items():
             if self.problems.get(name) != problem:
                 self._note(Event("warning", f"guard {name}: {problem}"))
@@ -206,4 +206,4 @@ def _event(news: dict[str, Any]) -> Event:
     if not news["seconds"]:
         return Event("unban", f"{source} is free again", f"guard/{guard}", data=news)
     why = f"more than {news['window']}" if news["window"] else "by hand, or from before"
-    return Event("ban", f"{source} for {news['seconds']:.0f} s: {why}", f"guard/{guard}", data=news)
+    return Event(news["action"], f"{source} for {news['seconds']:.0f} s: {why}", f"guard/{guard}", data=news)

@@ -1,4 +1,7 @@
-"""The process that counts first packets and bans who makes too many. One thread: a packet that waits is a client."""
+"""The process that counts first packets, and slows or bans who makes too many.
+
+One thread: a packet that waits is a client.
+"""
 
 from __future__ import annotations
 
@@ -109,17 +112,17 @@ class Counting:
             self.missed += 1
             return
         window = str(news.window) if news.window else ""
-        self.news.append({"guard": guard.name, "source": str(news.source), "seconds": news.seconds, "window": window,
-                          "offences": news.offences})  # fmt: skip
+        self.news.append({"guard": guard.name, "source": str(news.source), "action": news.action,
+                          "seconds": news.seconds, "window": window, "offences": news.offences})  # fmt: skip
 
     def look(self) -> None:
-        """See whom the kernel has banned."""
+        """See whom the kernel has banned or slowed."""
         now = time.monotonic()
         for room in self.rooms.values():
             room.look(now)
 
     def write(self) -> None:
-        """Write down who is banned, if that has changed."""
+        """Write down who is banned or slowed, if that has changed."""
         now, epoch = time.monotonic(), time.time()
         record = {name: kept for name, room in self.rooms.items() if (kept := room.kept(now, epoch))}
         if _moved(self._written, record):
@@ -129,11 +132,11 @@ class Counting:
 
 
 def _moved(before: dict[str, dict[str, Kept]], now: dict[str, dict[str, Kept]]) -> bool:
-    """Whether others are banned, or the same for longer; a time that is read twice differs by a bit."""
+    """Whether others are held, or the same for longer or otherwise; a time that is read twice differs by a bit."""
     if before.keys() != now.keys() or any(before[name].keys() != held.keys() for name, held in now.items()):
         return True
     pairs = ((before[name][text], one) for name, held in now.items() for text, one in held.items())
-    return any(abs(old.until - new.until) > 1 or old.offences != new.offences for old, new in pairs)
+    return any(abs(old.until - new.until) > 1 or old[1:] != new[1:] for old, new in pairs)
 
 
 class Worker:
