@@ -12,7 +12,8 @@ import pytest
 from tests.unit.test_farm_changes import WELL, A, B, farm
 
 from markway.api.access import LARGEST_BODY, Guarded, Token
-from markway.apply.store import Store, StoreError
+from markway.apply.folder import StoreError
+from markway.apply.store import Store
 from markway.balance.state import BackendState
 from markway.config.load import Source, load
 from markway.director.farm import Farm

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from markway.apply.store import LOG, Store, StoreError
+from markway.apply.folder import StoreError
+from markway.apply.store import LOG, Store
 from markway.apply.transaction import _logged
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from markway.apply.confirm import AwaitedError, NothingAwaitedError, NothingToUndoError
-from markway.apply.store import BusyError, StoreError
+from markway.apply.folder import BusyError, StoreError
 from markway.apply.transaction import ApplyError
 from markway.config.problems import ConfigError, WrongValue
 from markway.director.blocklists import NoSuchListError, NotNowError

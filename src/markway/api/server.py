@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markway.apply.confirm import settle
-from markway.apply.store import StoreError
+from markway.apply.folder import StoreError
 from markway.director.enforcer import KERNEL_ERRORS
 from markway.director.events import Event
 from markway.kernel.netlink import Netlink

@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from markway.apply.store import Pending, boot_clock, this_boot
+from markway.apply.folder import boot_clock, this_boot
+from markway.apply.store import Pending
 from markway.apply.transaction import (
     ApplyError,
     Present,

@@ -8,17 +8,14 @@ together say what is in force.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import math
 import os
-import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markway.apply.folder import Folder, StoreError, boot_clock, this_boot
 from markway.apply.layouts import layouts_of, record_of
 from markway.apply.log import Entry, compacted
 from markway.balance.state import BackendState, Hold
@@ -27,7 +24,7 @@ from markway.guard.overlays import overlay_of, overlay_record
 from markway.marks import Block, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from markway.compiler.blocklists import Layouts
     from markway.guard.overlays import Overlay
@@ -39,18 +36,6 @@ LOG = "program.log"
 _SPARE = 1 << 20
 """Octets by which the log may outgrow four times its first program before it is written anew: what that costs
 stays in proportion to the changes."""
-
-
-_GLANCE = 0.2
-"""Seconds: whoever only looks whether a daemon runs (`is_attended`) has the daemon's lock for a moment."""
-
-
-class BusyError(RuntimeError):
-    """Another command holds the lock."""
-
-
-class StoreError(RuntimeError):
-    """The state folder cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,111 +65,8 @@ class Patience(NamedTuple):
     cut: bool
 
 
-def boot_clock() -> float:
-    """Seconds since boot, suspend included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def this_boot() -> str:
-    """The kernel's name for the time since it was booted: random(4)."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-class Store:
+class Store(Folder):
     """The state folder of one network namespace."""
-
-    def __init__(self, folder: Path, *, lazy: bool = False) -> None:
-        """Use this folder; it is made when first written to.
-
-        A `lazy` store, of a process that stays, keeps in memory until `flush` what others can do without: what was
-        verified, and counts for the shares in `status`.
-        """
-        self.folder = folder
-        self._lazy = lazy
-        self._kept: dict[str, Any] = {}
-
-    def flush(self) -> None:
-        """Write what a lazy store has kept in memory."""
-        kept, self._kept = self._kept, {}
-        for name, record in kept.items():
-            self._write(name, json.dumps(record), durable=False)
-
-    def forget(self) -> None:
-        """Drop what a lazy store has kept in memory, because another process knows better."""
-        self._kept = {}
-
-    @contextmanager
-    def locked(self, wait: float, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Keep other commands out.
-
-        Args:
-            wait: seconds to wait for another command to end.
-            waiting: is told once who is waited for.
-
-        Raises:
-            BusyError: it did not end in time.
-            StoreError: the folder cannot be written.
-        """
-        descriptor = self._open("lock")
-        try:
-            self._take(descriptor, wait, waiting, "another markway command (process {}) is changing this machine")
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _open(self, name: str) -> int:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"cannot use {self.folder}: {error.strerror}") from error
-
-    def _take(self, descriptor: int, wait: float, waiting: Callable[[str], None], busy: str) -> None:
-        end, told = boot_clock() + wait, False
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
-                if boot_clock() >= end:
-                    raise BusyError(busy.format(holder)) from None
-                if not told:
-                    waiting(f"waiting for another markway command (process {holder})")
-                    told = True
-                time.sleep(0.02)
-            else:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-                return
-
-    @contextmanager
-    def attended(self) -> Iterator[None]:
-        """Be the daemon that looks after this namespace.
-
-        Raises:
-            BusyError: there is one.
-            StoreError: the folder cannot be written.
-        """
-        descriptor = self._open("daemon")
-        try:
-            self._take(descriptor, _GLANCE, lambda _: None, "markway run (process {}) looks after this machine already")
-            yield
-        finally:
-            os.close(descriptor)
-
-    def is_attended(self) -> bool:
-        """Whether a daemon looks after this namespace, from its first moment to its last."""
-        try:
-            descriptor = os.open(self.folder / "daemon", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
 
     def registry(self) -> Registry:
         """Numbers and slots given so far.
@@ -192,7 +74,7 @@ class Store:
         Raises:
             StoreError: the file is broken.
         """
-        record = self._read("registry.json")
+        record = self.read("registry.json")
         if record is None:
             return Registry()
         try:
@@ -210,11 +92,11 @@ class Store:
     def keep_registry(self, registry: Registry) -> None:
         """Remember numbers and slots; must come before the kernel learns them."""
         record = {name: getattr(registry, name) for name in Registry.__slots__}
-        self._write("registry.json", json.dumps(record))
+        self.write("registry.json", json.dumps(record))
 
     def pending(self) -> Pending | None:
         """The apply that awaits confirmation, if one does."""
-        record = self._read("confirm.json")
+        record = self.read("confirm.json")
         try:
             return Pending(**record) if record else None
         except TypeError as error:
@@ -225,11 +107,11 @@ class Store:
         if pending is None:
             (self.folder / "confirm.json").unlink(missing_ok=True)
         else:
-            self._write("confirm.json", json.dumps(asdict(pending)))
+            self.write("confirm.json", json.dumps(asdict(pending)))
 
     def layouts(self) -> dict[str, Layouts]:
         """The sets of each list."""
-        record = self._read("layouts.json")
+        record = self.read("layouts.json")
         try:
             return layouts_of(record or {})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -237,11 +119,11 @@ class Store:
 
     def keep_layouts(self, layouts: Mapping[str, Layouts]) -> None:
         """Remember the same."""
-        self._write("layouts.json", json.dumps(record_of(layouts)))
+        self.write("layouts.json", json.dumps(record_of(layouts)))
 
     def overlays(self) -> dict[str, Overlay]:
         """What was changed in lists by hand, by list."""
-        record = self._read("overlays.json")
+        record = self.read("overlays.json")
         try:
             return {name: overlay_of(one) for name, one in (record or {}).items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -249,40 +131,40 @@ class Store:
 
     def keep_overlays(self, overlays: Mapping[str, Overlay]) -> None:
         """Remember the same."""
-        self._write("overlays.json", json.dumps({name: overlay_record(one) for name, one in overlays.items() if one}))
+        self.write("overlays.json", json.dumps({name: overlay_record(one) for name, one in overlays.items() if one}))
 
     def verified(self) -> dict[str, Any]:
         """What the kernel looked like after the last apply: `program`, `generation`, `digest`, `plumbing`."""
-        return self._read("verified.json") or {}
+        return self.read("verified.json") or {}
 
     def set_verified(self, program: str, generation: int, digest: str, plumbing: Mapping[str, str]) -> None:
         """Remember what the kernel looks like now; `plumbing` has a digest of each thing beside the table."""
         record = {"program": program, "generation": generation, "digest": digest, "plumbing": plumbing}
-        self._keep("verified.json", record)
+        self.keep("verified.json", record)
 
     def arrivals(self) -> frozenset[str]:
         """Devices to which we gave a discipline for what arrives; others that have one have it from someone else."""
-        return frozenset(self._read("arrivals.json") or ())
+        return frozenset(self.read("arrivals.json") or ())
 
     def keep_arrivals(self, devices: Iterable[str]) -> None:
         """Remember the same; must come before the kernel learns of it."""
         if sorted(devices) != sorted(self.arrivals()):
-            self._write("arrivals.json", json.dumps(sorted(devices)))
+            self.write("arrivals.json", json.dumps(sorted(devices)))
 
     def baseline(self) -> dict[str, dict[str, int]]:
         """Connections by service and backend when the service was last changed."""
-        return self._read("baseline.json") or {}
+        return self.read("baseline.json") or {}
 
     def keep_baseline(self, counts: dict[str, dict[str, int]]) -> None:
         """Remember the same."""
-        self._keep("baseline.json", counts)
+        self.keep("baseline.json", counts)
 
     def keep_config(self, sources: Sequence[Source]) -> str:
         """Remember a configuration as it was written; the name by which `config` gives it back."""
         text = json.dumps([[source.name, base64.b64encode(source.data).decode()] for source in sources])
         name = blake2b(text.encode(), digest_size=16).hexdigest()
         if not (self.folder / _config_file(name)).exists():
-            self._write(_config_file(name), text)
+            self.write(_config_file(name), text)
         return name
 
     def config(self, name: str) -> tuple[Source, ...]:
@@ -291,14 +173,14 @@ class Store:
         Raises:
             StoreError: it is not there any more.
         """
-        record = self._read(_config_file(name))
+        record = self.read(_config_file(name))
         if record is None:
             raise StoreError(f"configuration {name[:8]} is not in {self.folder} any more: apply its file")
         return tuple(Source(file, base64.b64decode(data)) for file, data in record)
 
     def states(self) -> dict[str, BackendState]:
         """What checks, load and operators say of backends, by `service/backend`."""
-        record = self._read("states.json") or {}
+        record = self.read("states.json") or {}
         try:
             return {name: BackendState(**{**state, "hold": Hold(state["hold"])}) for name, state in record.items()}
         except (KeyError, TypeError, ValueError) as error:
@@ -306,16 +188,16 @@ class Store:
 
     def keep_states(self, states: Mapping[str, BackendState]) -> None:
         """Remember the same; who is not in it is as the file says."""
-        self._write("states.json", json.dumps({name: asdict(state) for name, state in states.items()}), durable=False)
+        self.write("states.json", json.dumps({name: asdict(state) for name, state in states.items()}), durable=False)
 
     def drains(self) -> dict[str, Patience]:
         """Until when backends are emptied, of those drained with a deadline, by `service/backend`."""
-        return {name: Patience(*record) for name, record in (self._read("drains.json") or {}).items()}
+        return {name: Patience(*record) for name, record in (self.read("drains.json") or {}).items()}
 
     def keep_drains(self, drains: Mapping[str, Patience]) -> None:
         """Remember the same."""
         if drains or (self.folder / "drains.json").exists():
-            self._write("drains.json", json.dumps(drains), durable=False)
+            self.write("drains.json", json.dumps(drains), durable=False)
 
     def entries(self) -> list[Entry]:
         """The log, oldest first; a line that was cut off ends it."""
@@ -361,7 +243,7 @@ class Store:
         line = f'{json.dumps(facts)[:-1]}, "changed":{{{inner}}}}}\n'
         if entries and entries[-1].end > 4 * entries[0].end + _SPARE:
             kept = compacted([entry for entry in self.entries() if entry.end <= entries[-1].end])
-            self._write(LOG, kept + line, durable=False)
+            self.write(LOG, kept + line, durable=False)
             self._forget_configs({config, before, entries[-1].config, entries[-1].before})
             return self.entries()
         descriptor = os.open(self.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -380,49 +262,6 @@ class Store:
         for path in self.folder.glob(_config_file("*")):
             if path.name not in {_config_file(name) for name in kept}:
                 path.unlink(missing_ok=True)
-
-    def broken(self, name: str, error: Exception) -> StoreError:
-        """The error for a file that says what no version of ours has written, or another one."""
-        return StoreError(f"{self.folder / name} is broken: {error!r}; move it away to start afresh")
-
-    def _read(self, name: str) -> Any:
-        path, kept = self.folder / name, self._kept  # another thread may flush meanwhile
-        if name in kept:
-            return kept[name]
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}; move it away to start afresh") from error
-
-    def _keep(self, name: str, record: Any) -> None:
-        if self._lazy:
-            self._kept[name] = record
-        else:
-            self._write(name, json.dumps(record), durable=False)
-
-    def _write(self, name: str, text: str, *, durable: bool = True) -> None:
-        """Replace a file whole: a reader sees the old one or the new one.
-
-        What only speaks of the kernel's present program need not be `durable`: a reboot ends both.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / f".{name}.{os.getpid()}"
-        try:
-            with open(_private(fresh), "w") as file:
-                file.write(text)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            fresh.replace(self.folder / name)
-        finally:
-            fresh.unlink(missing_ok=True)
-
-
-def _private(path: Path) -> int:
-    """A new file that only its owner may read: a configuration says whom to ask, and how."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _config_file(name: str) -> str:

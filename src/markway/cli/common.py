@@ -113,7 +113,7 @@ def unreadable(path: Path, error: OSError) -> str:
 def told(*, as_json: bool = False) -> Iterator[None]:
     """Turn what can go wrong with the machine, or with a configuration on this machine, into one message."""
     from markway.apply.confirm import NothingAwaitedError, NothingToUndoError
-    from markway.apply.store import BusyError, StoreError
+    from markway.apply.folder import BusyError, StoreError
     from markway.apply.transaction import ApplyError
     from markway.config.problems import ConfigError
     from markway.kernel.netlink import NetlinkError

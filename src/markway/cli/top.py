@@ -133,7 +133,7 @@ def _look_again(pace: Pace, before: Seen) -> Seen:
     """Another look; or the same as before with the reason why there is no other."""
     from dataclasses import replace
 
-    from markway.apply.store import StoreError
+    from markway.apply.folder import StoreError
     from markway.kernel.netlink import NetlinkError
 
     try:

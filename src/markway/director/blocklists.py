@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from markway.apply.store import BusyError, StoreError
+from markway.apply.folder import BusyError, StoreError
 from markway.compiler.blocklists import Layouts, set_names
 from markway.config.blocklisting import Blocklisting
 from markway.config.problems import WrongValue, did_you_mean

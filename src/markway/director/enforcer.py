@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle, undoable
+from markway.apply.folder import BusyError, StoreError
 from markway.apply.log import program_at
 from markway.apply.observe import packets
-from markway.apply.store import BusyError, StoreError
 from markway.apply.transaction import ApplyError, compiled_for, present, put, verified_before
 from markway.balance.state import all_weights
 from markway.compiler import Compiled, compile_config, reweigh
