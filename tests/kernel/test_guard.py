@@ -370,6 +370,25 @@ def visit(lab: Lab, password: str, *, client: int = 0) -> str:
     return lab.clients[client].run("curl", *words, f"http://{DIRECTOR}:8090/users", check=False).stdout
 
 
+def test_a_ban_holds_where_handshakes_are_answered_in_the_servers_place(lab):
+    answered = """
+[policy.ssh]
+from = "any"
+to = "self"
+match = { protocol = "tcp", destination-port = 22 }
+verdict = "accept"
+synproxy = true
+"""
+    text = f'{SSH}logs = [{{ format = "sshd", file = "{directory(lab.name)}/auth.log" }}]\n{answered}'
+    with guarded(lab, text):
+        assert attempt(lab) == "SSH-2.0"
+        run(lab, "ban", CLIENT1)
+        assert attempt(lab) == "nothing"
+        assert attempt(lab, client=1) == "SSH-2.0"
+        run(lab, "unban", CLIENT1)
+        assert attempt(lab) == "SSH-2.0"
+
+
 def test_bans_by_hand_with_the_daemon_and_without(lab):
     with guarded(lab, SSH) as daemon:
         run(lab, "ban", CLIENT1, "--for", "5m")

@@ -368,6 +368,9 @@ BY_TABLE = [
     ("[[service.web]]\na = 1", ("m:1:11: service.web: expected a table, got a list (write [service.web] in single "
      "brackets)")),
     ("[guard.ssh]\n" + service(), 'm:1:8: guard.ssh: nothing is guarded (for example listen = "22/tcp")'),
+    (('[guard.x]\nlisten = "20-30/tcp"\n[policy.y]\nfrom = "any"\nto = "self"\nverdict = "accept"\nsynproxy = true\n'
+      'match = { protocol = "tcp", destination-port = 22 }\n'), ('m:1:8: guard.x: connections that policy "y" answers '
+     '(synproxy) cannot be counted (count failures in logs instead, or leave synproxy out)')),
     ("[blocklist.x]\n" + service(), ('m:1:12: blocklist.x: nothing says where the list is (for example file = '
      '"/etc/markway/drones.txt")')),
     ('[blocklist.x]\nfile = "/x"\ndevices = "eth*"\n' + service(), ('m:3:1: blocklist.x.devices: "eth*" is a pattern, '

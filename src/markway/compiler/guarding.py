@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markway.compiler.asking import Asking, asking_by
 from markway.compiler.names import FAMILIES, Family, networks
-from markway.config.guarding import Guard, Guarded, Scope
+from markway.config.guarding import Guard, Guarded, Scope, listeners_of
 from markway.config.model import Protocol
 from markway.guard.windows import SOURCES, Action
 from markway.program.model import Fragment
@@ -19,7 +19,7 @@ from markway.program.nft import UNWRITTEN, Chain, Hook, Match, Rule, Set, Statem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from markway.config.model import Config, Service
+    from markway.config.model import Config
     from markway.program.model import Program
 
 OWNER = "guard/windows"
@@ -31,6 +31,13 @@ _BEHIND_TRACKING = Hook("filter", "prerouting", "-160")
 """Behind the connection tracking (-200), in front of the chains that restore marks (-150) and translate (-100)."""
 
 _OWN: Rule = (Match(Term("iif"), "", Term('"lo"')), Written("return"))
+_UNTRACKED: Rule = (
+    Match(Term("ct state"), "", Term("untracked")),
+    Match(Term("meta l4proto"), "!=", Term("tcp")),
+    Written("return"),
+)
+"""Handshakes that `synproxy` answers are not tracked yet, and neither is IPv6's discovery of neighbours, ever."""
+
 _FIRST = Match(Term("ct status"), "!", Term("confirmed"))
 """Of a connection only the first packet: one that is sent again is no further attempt."""
 
@@ -92,18 +99,13 @@ def sets_of(guard: Guard, version: int, action: Action = Action.BAN) -> tuple[st
     return slow if action is Action.SLOW else (banned_set(guard.name, version), *slow)
 
 
-def listeners_of(guard: Guard, services: Mapping[str, Service]) -> tuple[Guarded, ...]:
-    """All that a guard guards, with the listeners of its services."""
-    own = [Guarded(one.protocol, one.ports, one.address) for name in guard.services for one in services[name].listeners]
-    return (*guard.listeners, *own)
-
-
 def _set(name: str, family: Family) -> Set:
     return Set(name, (family.kind,), flags=("dynamic", "timeout"), size=SOURCES, dynamic=True)
 
 
 def _windows(config: Config, guarded: Mapping[str, tuple[Guarded, ...]]) -> Iterator[Rule]:
-    yield (Match(Term("ct state"), "!=", Term("new")), Written("return"))
+    yield (Match(Term("ct state"), "", Term("established,related,invalid")), Written("return"))
+    yield _UNTRACKED
     yield _OWN
     for guard in config.guards:
         jump = Written(f"jump {guard_name(guard.name)}")

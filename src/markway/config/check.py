@@ -11,7 +11,7 @@ from markway.config.build_firewall import firewalling_of
 from markway.config.build_guard import guards_of
 from markway.config.build_matches import Scope
 from markway.config.build_shape import shaping_of
-from markway.config.conflicts import check_chains, check_claims
+from markway.config.conflicts import check_answered, check_chains, check_claims
 from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
 from markway.config.units import LARGEST_MASK, parse_mask
@@ -45,6 +45,7 @@ def check(files: Sequence[tuple[int, File]], report: Report) -> Config:
     firewalling = firewalling_of(files, scope)
     config = Config(services, mask, api, shaping, firewalling, guards, blocklisting)
     _check_slowed(files, config, report)
+    check_answered(files, config, report)
     return config
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from markway.config.addresses import join
+from markway.config.guarding import listeners_of
 from markway.config.model import ALL_PORTS, PortRange, Protocol
 from markway.config.problems import Path, Place, Report, quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from markway.config.model import Address
-    from markway.config.schema import ServiceTable
+    from markway.config.firewalling import Policy
+    from markway.config.guarding import Guarded
+    from markway.config.model import Address, Config
+    from markway.config.schema import File, ServiceTable
     from markway.config.values import Built, Claim, Target
 
 HELPERS = {"ftp": Protocol.TCP, "tftp": Protocol.UDP}
@@ -155,3 +158,28 @@ def check_chains(built: Sequence[Built], report: Report) -> None:
                     f"{address} is where service {quote(owner.service.name)} listens, and a "
                     "connection is balanced only once: a server on this machine would have to answer",
                 )
+
+
+def check_answered(files: Sequence[tuple[int, File]], config: Config, report: Report) -> None:
+    """Report guards that would count connections whose handshakes the kernel answers: it does not track these."""
+    services = {service.name: service for service in config.services}
+    answered = [policy for policy in config.firewalling.policies if policy.synproxy]
+    for guard in config.guards:
+        listeners = listeners_of(guard, services) if guard.connections else ()
+        policy = next((policy for policy in answered if any(_answers(policy, one) for one in listeners)), None)
+        if policy:
+            source = next(source for source, file in files if guard.name in file.guard)
+            what = f"connections that policy {quote(policy.name)} answers (synproxy) cannot be counted"
+            report.error(Place(source, guard.origin), what, "count failures in logs instead, or leave synproxy out")
+
+
+def _answers(policy: Policy, listener: Guarded) -> bool:
+    """Whether it may answer handshakes with what is guarded."""
+    return listener.protocol is Protocol.TCP and (
+        not policy.matches
+        or any(not match.destination_port or _meet(match.destination_port, listener.ports) for match in policy.matches)
+    )
+
+
+def _meet(some: Sequence[PortRange], others: Sequence[PortRange]) -> bool:
+    return any(one.first <= other.last and other.first <= one.last for one in some for other in others)

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from markway.config.model import Address, Network, PortRange, Protocol
+    from collections.abc import Mapping
+
+    from markway.config.model import Address, Network, PortRange, Protocol, Service
     from markway.config.shaping import Origin
 
 WEEK = 7 * 86400.0
@@ -136,3 +138,9 @@ class Slowed:
     guard: str
     prefix: int = 32
     prefix6: int = 64
+
+
+def listeners_of(guard: Guard, services: Mapping[str, Service]) -> tuple[Guarded, ...]:
+    """All that a guard guards, with the listeners of its services."""
+    own = [Guarded(one.protocol, one.ports, one.address) for name in guard.services for one in services[name].listeners]
+    return (*guard.listeners, *own)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from markway.compiler.guarding import listeners_of
-from markway.config.guarding import Ban, Guard, Guarded, Window
+from markway.config.guarding import Ban, Guard, Guarded, Window, listeners_of
 from markway.config.model import PortRange, Protocol
 
 if TYPE_CHECKING:
