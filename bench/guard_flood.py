@@ -2,7 +2,7 @@
 
     client1, client2 --- director (port 22, guarded, and a real `markway run`)
 
-Forged SYNs come from client2 at a steady pace, all of them new connections to what is guarded. Told are how many were
+Forged SYNs come by the clients' switch at a steady pace, all of them new connections to what is guarded. Told are how many were
 sent and how many of them the counter looked at (the kernel's account of its queue; the others went on uncounted), what
 its memory grew by beside its bound, and how long a hundred real connections a second of client1 took meanwhile. In the
 midst of it client2 makes three attempts under its own address, and the third must be refused.
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cpu import pin
+from bench.failover import port
 from bench.generator import SLOT, SYN, Flow, ipv4, packets
 from bench.sockets import program
 from markway.compiler.guarding import QUEUE
@@ -40,6 +41,7 @@ from markway.kernel import netns
 from markway.lab.build import directory
 from markway.lab.daemon import Daemon
 from markway.lab.lab import Lab
+from markway.lab.topology import SWITCH, namespace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +64,7 @@ AT_ONCE = 50
 GAP = 0.01
 """Seconds between two connections of the allowed client."""
 
+_SOL_PACKET, _QDISC_BYPASS = 263, 20  # linux/socket.h, linux/if_packet.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _HEADER = struct.Struct("@PIPNPNi0PI0P")  # struct mmsghdr
 _VECTOR = struct.Struct("@PN")  # struct iovec
@@ -100,7 +103,10 @@ class Pace(NamedTuple):
 
 
 class Attacker:
-    """Sends first packets to what is guarded, each of a source that nobody has seen: sendmmsg(2), from client2."""
+    """Sends first packets to what is guarded, each of a source that nobody has seen.
+
+    By sendmmsg(2), at the switch's end of the director's cable.
+    """
 
     def __init__(self, lab: Lab, count: int) -> None:
         """Write so many packets down."""
@@ -116,9 +122,10 @@ class Attacker:
         self._headers = ctypes.create_string_buffer(
             b"".join(_HEADER.pack(0, 0, first + at * _VECTOR.size, 1, 0, 0, 0, 0) for at in range(count))
         )
-        with netns.enter(lab.clients[1].namespace):
+        with netns.enter(namespace(lab.name, SWITCH)):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-            self._socket.bind(("eth0", 0))
+            self._socket.setsockopt(_SOL_PACKET, _QDISC_BYPASS, 1)
+            self._socket.bind((port(lab, "director"), 0))
 
     def close(self) -> None:
         """Give the device back."""
