@@ -2,10 +2,10 @@
 
     client1, client2 --- director (port 22, guarded, and a real `markway run`)
 
-Forged SYNs come by the clients' switch at a steady pace, all of them new connections to what is guarded. Told are how many were
-sent and how many of them the counter looked at (the kernel's account of its queue; the others went on uncounted), what
-its memory grew by beside its bound, and how long a hundred real connections a second of client1 took meanwhile. In the
-midst of it client2 makes three attempts under its own address, and the third must be refused.
+Forged SYNs come by the clients' switch at a steady pace, all of them new connections to what is guarded. Told are how
+many were sent and how many of them the counter looked at (the kernel's account of its queue; the others went on
+uncounted), what its memory grew by beside its bound, and how long a hundred real connections a second of client1 took
+meanwhile. In the midst of it client2 makes three attempts under its own address, and the third must be refused.
 """
 
 from __future__ import annotations
