@@ -83,6 +83,8 @@ class Flood:
     sent: int
     counted: int
     """Of these, and of the connections."""
+    cost: float
+    """The counter's CPU time for each, in microseconds."""
     memory: int
     bound: int
     connections: int
@@ -172,7 +174,7 @@ def _watched(lab: Lab, counter: int, attacker: Attacker, pace: Pace) -> Flood:
     hear, tell = Pipe(duplex=False)
     allowed = Process(target=_connect, args=(lab, pace.seconds, tell))
     allowed.start()
-    memory, counted = _resident(counter), _counted(lab)
+    memory, counted, spent = _resident(counter), _counted(lab), _spent(counter)
     offender = threading.Timer(pace.seconds / 2, lambda: refused.append(_offend(lab)))
     refused: list[bool] = []
     offender.start()
@@ -183,8 +185,9 @@ def _watched(lab: Lab, counter: int, attacker: Attacker, pace: Pace) -> Flood:
     times, failed = hear.recv()
     allowed.join()
     hundredths = statistics.quantiles(times, n=100)
+    counted = _counted(lab) - counted
     return Flood(
-        pace.rate, took, sent, _counted(lab) - counted, _resident(counter) - memory,
+        pace.rate, took, sent, counted, (_spent(counter) - spent) / counted * 1e6, _resident(counter) - memory,
         memory_bound(Guard("ssh")), len(times) + failed, hundredths[49], hundredths[98], failed, refused == [True],
     )  # fmt: skip
 
@@ -236,6 +239,12 @@ def _resident(process: int) -> int:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
 
 
+def _spent(process: int) -> float:
+    """Seconds of CPU that a process has used: proc_pid_stat(5)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _counted(lab: Lab) -> int:
     """How many packets the queue has shown so far: its last number (nfnetlink_queue.c, seq_show)."""
     lines = lab.director.run("cat", "/proc/net/netfilter/nfnetlink_queue").stdout.splitlines()
@@ -245,12 +254,21 @@ def _counted(lab: Lab) -> int:
 def show(floods: Sequence[Flood]) -> None:
     """As a table."""
     table = Table(
-        "wanted/s", "sent/s", "counted", "memory", "of at most", "allowed: median", "99 %", "failed", "third attempt"
+        "wanted/s",
+        "sent/s",
+        "counted",
+        "CPU each",
+        "memory",
+        "of at most",
+        "allowed: median",
+        "99 %",
+        "failed",
+        "third attempt",
     )
     for one in floods:
         table.add_row(
             f"{one.wanted:,}", f"{one.sent / one.seconds:,.0f}", f"{one.counted / (one.sent + one.connections):.1%}",
-            f"{one.memory >> 20} MiB", f"{one.bound >> 20} MiB", f"{one.median:.0f} µs", f"{one.slowest:.0f} µs",
+            f"{one.cost:.1f} µs", f"{one.memory >> 20} MiB", f"{one.bound >> 20} MiB", f"{one.median:.0f} µs", f"{one.slowest:.0f} µs",
             str(one.failed), "refused" if one.refused else "LET IN",
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 150).print(table)
