@@ -253,24 +253,21 @@ def _counted(lab: Lab) -> int:
 
 def show(floods: Sequence[Flood]) -> None:
     """As a table."""
-    table = Table(
-        "wanted/s",
-        "sent/s",
-        "counted",
-        "CPU each",
-        "memory",
-        "of at most",
-        "allowed: median",
-        "99 %",
-        "failed",
-        "third attempt",
-    )
+    names = "wanted/s,sent/s,counted,CPU each,memory,of at most,allowed: median,99 %,failed,third attempt"
+    table = Table(*names.split(","))
     for one in floods:
         table.add_row(
-            f"{one.wanted:,}", f"{one.sent / one.seconds:,.0f}", f"{one.counted / (one.sent + one.connections):.1%}",
-            f"{one.cost:.1f} µs", f"{one.memory >> 20} MiB", f"{one.bound >> 20} MiB", f"{one.median:.0f} µs", f"{one.slowest:.0f} µs",
-            str(one.failed), "refused" if one.refused else "LET IN",
-        )  # fmt: skip
+            f"{one.wanted:,}",
+            f"{one.sent / one.seconds:,.0f}",
+            f"{one.counted / (one.sent + one.connections):.1%}",
+            f"{one.cost:.1f} µs",
+            f"{one.memory >> 20} MiB",
+            f"{one.bound >> 20} MiB",
+            f"{one.median:.0f} µs",
+            f"{one.slowest:.0f} µs",
+            str(one.failed),
+            "refused" if one.refused else "LET IN",
+        )
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 
 
