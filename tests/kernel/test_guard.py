@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.daemon import running
 from tests.kernel.packets import Packet, send
 from tests.kernel.shaped import quick
-from tests.kernel.support import eventually, read, run, unique_name
+from tests.kernel.support import apply, eventually, read, run, unique_name
 
 from markway.kernel import bans, netns
 from markway.kernel.netlink import Netlink
@@ -306,6 +306,25 @@ def test_bans_come_back_with_the_time_left_when_the_kernel_has_lost_them(lab):
             again.wait("guard")
             assert 400 < (left(lab) or 0) < 600
             assert attempt(lab) == "nothing"
+            again.end()
+        lab.nft("flush", "ruleset")
+        assert "nothing is in force" in run(lab, "bans", code=1)
+        assert "guard ssh counts nothing" in apply(lab, SSH)
+        assert 400 < (left(lab) or 0) < 600
+
+
+def test_a_ban_goes_on_under_another_prefix(lab):
+    wider = SSH.replace("[guard.ssh]", "[guard.ssh]\nprefix = 24")
+    with guarded(lab, SSH) as daemon:
+        run(lab, "ban", CLIENT1, "--for", "5m")
+        apply(lab, wider)
+        eventually(lambda: 200 < (left(lab, "198.51.100.0") or 0) <= 300)
+        assert [attempt(lab), attempt(lab, client=1)] == ["nothing", "nothing"]
+        daemon.end()
+        apply(lab, SSH)
+        run(lab, "ban", CLIENT2, "--for", "5m")
+        apply(lab, wider)
+        assert run(lab, "bans", "--plain").split() == ["198.51.100.0/24"]
 
 
 def kept(lab: Lab) -> list[str]:
