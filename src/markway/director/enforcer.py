@@ -318,6 +318,11 @@ class Enforcer:
         same = self._now is not None and table.program_id(self._netlink) == self._now.marker
         return same and self._store.log_size() == self._log
 
+    def lost(self) -> bool:
+        """Whether the kernel has forgotten what was written here, and nobody has written anything since: mend it."""
+        written = self._now is not None and self._now.marker is not None
+        return written and table.program_id(self._netlink) is None and self._store.log_size() == self._log
+
     def remembered(self) -> Loaded:
         """The configuration that was applied last, also if the kernel has forgotten it since."""
         digest = self._now.config if self._now else ""
