@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.daemon import running
 from tests.kernel.packets import Packet, send
 from tests.kernel.shaped import quick
-from tests.kernel.support import apply, eventually, read, run, unique_name
+from tests.kernel.support import apply, eventually, read, run, status, unique_name
 
 from markway.kernel import bans, netns
 from markway.kernel.netlink import Netlink
@@ -325,6 +325,17 @@ def test_a_ban_goes_on_under_another_prefix(lab):
         run(lab, "ban", CLIENT2, "--for", "5m")
         apply(lab, wider)
         assert run(lab, "bans", "--plain").split() == ["198.51.100.0/24"]
+
+
+def test_windows_that_nobody_confirms_are_undone(lab):
+    def windows() -> list[str]:
+        found: list[str] = status(lab)["guards"][0]["windows"]
+        return found
+
+    stricter = SSH.replace("[guard.ssh]", '[guard.ssh]\nwindows = "1 in 1m"')
+    with guarded(lab, SSH):
+        assert "It is undone in 1s" in apply(lab, stricter, "--confirm", "1s")
+        eventually(lambda: windows()[0] == "2 in 20s")
 
 
 def kept(lab: Lab) -> list[str]:

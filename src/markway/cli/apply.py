@@ -50,7 +50,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, configured, refuse_if_awaited, settle, undoable
+    from markway.apply.confirm import arm, configured, outside, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import compiled_for, present, put, states_for
@@ -74,8 +74,9 @@ def apply(
         refuse_if_awaited(store, now)
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
-        relisted = deadline is not None and lists is not None and configured(store, now).blocklisting != lists.wanted
-        waits = deadline is not None and undoable(now, compiled.program, digest, relisted=relisted)
+        beside = deadline is not None and bool(lists or loaded.config.guards)
+        otherwise = beside and outside(configured(store, now)) != outside(loaded.config)
+        waits = deadline is not None and undoable(now, compiled.program, digest, otherwise=otherwise)
         _refuse_listed(loaded, lists, risked=waits)
         if now.damage:
             say(f"{now.damage}: writing the table anew")
