@@ -429,10 +429,11 @@ def test_bans_of_fail2ban_are_taken_over(lab):
         database.execute("CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER, bancount INTEGER)")
         rows = [(CLIENT1, "sshd", now, 300, 1), (CLIENT2, "sshd", now - 400, 300, 1), ("192.0.2.7", "web", now, -1, 1)]
         database.executemany("INSERT INTO bips VALUES (?, ?, ?, ?, ?)", [*rows, ("2001:db8::7", "sshd", now, 60, 1)])
+        database.execute("INSERT INTO bips VALUES ('192.0.2.8', 'sshd', ?, 1000000000000000000, 1)", [now])
     database.close()
     with guarded(lab, SSH):
         run(lab, "bans", "import", str(file), "--jail", "sshd")
-        assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, "2001:db8::/64"}
+        assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, "192.0.2.8", "2001:db8::/64"}
         assert 200 < (left(lab) or 0) <= 300
 
 
