@@ -97,6 +97,7 @@ def test_what_others_do_to_the_table_is_mended(net: Lab):
         net.nft("delete", "table", "inet", "markway")
         daemon.wait("mended")
         eventually(lambda: reached(net) == [False, True])
+        assert not daemon.seen("apply")
         before = len(daemon.seen("mended"))
         net.nft("flush", "set", "inet", "markway", next(iter(sets(net))))
         daemon.wait("mended", count=before + 1, seconds=90)
@@ -115,6 +116,18 @@ def test_a_change_of_the_file_of_markway_keeps_the_lists(net: Lab):
         eventually(lambda: not sets(net))
         apply(net, config(net))
         eventually(lambda: reached(net) == [False, True])
+
+
+def test_what_a_list_had_stays_until_its_new_source_is_read(net: Lab):
+    moved = config(net).replace("drones.txt", "moved.txt")
+    with running(net, config(net)) as daemon:
+        daemon.wait("list")
+        run(net, "blocklist", "add", "drones", "203.0.113.9")
+        apply(net, moved)
+        assert "No such file" in daemon.wait("warning")["text"]
+        assert reached(net) == [False, True]
+        (directory(net.name) / "moved.txt").write_text(f"{SECOND}\n")
+        eventually(lambda: reached(net) == [True, False])
 
 
 def test_a_list_that_grows_a_thousandfold_is_followed_without_a_gap(net: Lab):

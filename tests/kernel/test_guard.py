@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.daemon import running
 from tests.kernel.packets import Packet, send
 from tests.kernel.shaped import quick
-from tests.kernel.support import eventually, read, run, unique_name
+from tests.kernel.support import apply, eventually, read, run, status, unique_name
 
 from markway.kernel import bans, netns
 from markway.kernel.netlink import Netlink
@@ -306,6 +306,36 @@ def test_bans_come_back_with_the_time_left_when_the_kernel_has_lost_them(lab):
             again.wait("guard")
             assert 400 < (left(lab) or 0) < 600
             assert attempt(lab) == "nothing"
+            again.end()
+        lab.nft("flush", "ruleset")
+        assert "nothing is in force" in run(lab, "bans", code=1)
+        assert "guard ssh counts nothing" in apply(lab, SSH)
+        assert 400 < (left(lab) or 0) < 600
+
+
+def test_a_ban_goes_on_under_another_prefix(lab):
+    wider = SSH.replace("[guard.ssh]", "[guard.ssh]\nprefix = 24")
+    with guarded(lab, SSH) as daemon:
+        run(lab, "ban", CLIENT1, "--for", "5m")
+        apply(lab, wider)
+        eventually(lambda: 200 < (left(lab, "198.51.100.0") or 0) <= 300)
+        assert [attempt(lab), attempt(lab, client=1)] == ["nothing", "nothing"]
+        daemon.end()
+        apply(lab, SSH)
+        run(lab, "ban", CLIENT2, "--for", "5m")
+        apply(lab, wider)
+        assert run(lab, "bans", "--plain").split() == ["198.51.100.0/24"]
+
+
+def test_windows_that_nobody_confirms_are_undone(lab):
+    def windows() -> list[str]:
+        found: list[str] = status(lab)["guards"][0]["windows"]
+        return found
+
+    stricter = SSH.replace("[guard.ssh]", '[guard.ssh]\nwindows = "1 in 1m"')
+    with guarded(lab, SSH):
+        assert "It is undone in 1s" in apply(lab, stricter, "--confirm", "1s")
+        eventually(lambda: windows()[0] == "2 in 20s")
 
 
 def kept(lab: Lab) -> list[str]:
@@ -418,10 +448,11 @@ def test_bans_of_fail2ban_are_taken_over(lab):
         database.execute("CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER, bancount INTEGER)")
         rows = [(CLIENT1, "sshd", now, 300, 1), (CLIENT2, "sshd", now - 400, 300, 1), ("192.0.2.7", "web", now, -1, 1)]
         database.executemany("INSERT INTO bips VALUES (?, ?, ?, ?, ?)", [*rows, ("2001:db8::7", "sshd", now, 60, 1)])
+        database.execute("INSERT INTO bips VALUES ('192.0.2.8', 'sshd', ?, 1000000000000000000, 1)", [now])
     database.close()
     with guarded(lab, SSH):
         run(lab, "bans", "import", str(file), "--jail", "sshd")
-        assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, "2001:db8::/64"}
+        assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, "192.0.2.8", "2001:db8::/64"}
         assert 200 < (left(lab) or 0) <= 300
 
 

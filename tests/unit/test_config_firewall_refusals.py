@@ -113,6 +113,8 @@ log = true
     2:1: policy.p.log: nothing says how often (for example log = "10/minute")
 match = {}
     2:1: policy.p.match: nothing is asked for: every packet would match (for example { protocol = "tcp" })
+match = []
+    2:1: policy.p.match: an empty list matches nothing (for example { protocol = "tcp" })
 match = { service = "web" }
     2:11: policy.p.match.service: services are open by themselves (their own allow and deny say to whom)
     2:11: policy.p.match.service: there is no service "web"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from ipaddress import ip_network
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from markway.apply.bans import FILE, amend
+from markway.apply.bans import FILE, amend, read
 from markway.compiler.guarding import sets_of
 from markway.config.problems import WrongValue, did_you_mean
 from markway.guard.sources import Sources
@@ -15,7 +16,7 @@ from markway.guard.windows import Action
 from markway.kernel import bans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from markway.apply.store import Store
     from markway.config.guarding import Guard
@@ -133,12 +134,51 @@ class Desk:
         self._remember(guard, {}, [str(Sources(guard).network(key))])
         return True
 
+    def restore(self, standing: Collection[str]) -> None:
+        """Fill sets that were made anew with what is written down, for the time left; `standing` ones keep theirs.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        written, now = read(self.store.folder / FILE), time.time()
+        for guard in self.guards.values():
+            refit(self.netlink, guard)
+            wanted: dict[str, dict[bytes, float]] = {}
+            for text, kept in written.get(guard.name, {}).items():
+                key = self._key_of(guard, text)
+                if key and kept.until > now and (kept.action is Action.BAN or guard.slow):
+                    for name in {*_sets(guard, key, kept.action)}.difference(standing):
+                        wanted.setdefault(name, {})[key] = kept.until - now
+            for name, lost in wanted.items():
+                bans.ban_all(self.netlink, name, lost)
+
+    def _key_of(self, guard: Guard, text: str) -> bytes | None:
+        """The same of what was written down; None also if that was a source of another prefix."""
+        try:
+            return self.key(guard, text)
+        except WrongValue:
+            return None
+
     def _remember(self, guard: Guard, added: Mapping[str, float], removed: Sequence[str]) -> None:
         """Write it down where no daemon does."""
         if not self.store.is_attended():
             amend(self.store.folder / FILE, guard.name, added, removed)
 
 
-def _sets(guard: Guard, key: bytes) -> tuple[str, ...]:
-    """Those that a banned source is in."""
-    return sets_of(guard, 4 if len(key) == 4 else 6)  # noqa: PLR2004
+def refit(netlink: Netlink, guard: Guard) -> None:
+    """Have who was banned or slowed under another prefix so under the guard's, the only one that its rules ask for.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    sources = Sources(guard)
+    for name in (name for version in (4, 6) for name in sets_of(guard, version) if bans.handle(netlink, name)):
+        for key, left in sorted(bans.banned(netlink, name).items(), key=itemgetter(1)):  # of several, the longest holds
+            if (first := sources.first(key)) != key:
+                bans.unban(netlink, name, key)
+                bans.ban(netlink, name, first, left)
+
+
+def _sets(guard: Guard, key: bytes, action: Action = Action.BAN) -> tuple[str, ...]:
+    """Those that a banned source is in, or a slowed one."""
+    return sets_of(guard, 4 if len(key) == 4 else 6, action)  # noqa: PLR2004

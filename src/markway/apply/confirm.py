@@ -41,12 +41,17 @@ class NothingAwaitedError(RuntimeError):
     """No apply awaits its confirmation, or it is too late for that."""
 
 
-def undoable(now: Present, program: Program, config: str, *, relisted: bool) -> bool:
+def undoable(now: Present, program: Program, config: str, *, otherwise: bool) -> bool:
     """Whether an apply changes anything, and another configuration is there to go back to.
 
-    `relisted` is whether it says something else of lists, whose content is in no program.
+    `otherwise` is whether it does so beside the program, as `outside` tells.
     """
-    return config != now.config and (now.program is None or relisted or bool(changes_to(now, program)))
+    return config != now.config and (now.program is None or otherwise or bool(changes_to(now, program)))
+
+
+def outside(config: Config) -> tuple[object, ...]:
+    """What a configuration says of who is kept out that is in no program: the lists' content, the guards' windows."""
+    return config.blocklisting, config.guards
 
 
 def await_confirmation(store: Store, program: Program, config: str, seconds: float) -> None:

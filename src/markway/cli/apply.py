@@ -50,7 +50,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, configured, refuse_if_awaited, settle, undoable
+    from markway.apply.confirm import arm, configured, outside, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import compiled_for, present, put, states_for
@@ -74,8 +74,9 @@ def apply(
         refuse_if_awaited(store, now)
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
-        relisted = deadline is not None and lists is not None and configured(store, now).blocklisting != lists.wanted
-        waits = deadline is not None and undoable(now, compiled.program, digest, relisted=relisted)
+        beside = deadline is not None and bool(lists or loaded.config.guards)
+        otherwise = beside and outside(configured(store, now)) != outside(loaded.config)
+        waits = deadline is not None and undoable(now, compiled.program, digest, otherwise=otherwise)
         _refuse_listed(loaded, lists, risked=waits)
         if now.damage:
             say(f"{now.damage}: writing the table anew")
@@ -94,6 +95,7 @@ def apply(
         _warn_unwatched(loaded.config)
     _adopt(store)
     with told(as_json=as_json):
+        _restore_bans(store, loaded.config, changes)
         whole = listing.load(store, lists)
     mended = not changes and bool(now.faults)
     _report(changes, time.monotonic() - begun, confirm if waits else None, mended=mended, as_json=as_json)
@@ -137,6 +139,17 @@ def _adopt(store: Store) -> None:
         say(f"the daemon has not taken it over yet: {error}")
 
 
+def _restore_bans(store: Store, config: Config, changes: Changes) -> None:
+    """Have the bans that are written down in force again, as after a reboot; a daemon does it itself."""
+    if not config.guards or store.is_attended():
+        return
+    from markway.apply.banning import Desk
+    from markway.kernel.netlink import Netlink
+
+    with Netlink() as netlink:
+        Desk(store, netlink, {guard.name: guard for guard in config.guards}).restore(changes.old.sets)
+
+
 def _warn_unwatched(config: Config) -> None:
     """Say so if services want to be watched and nobody does it."""
     watched = [service for service in config.services if service.watched or service.schedule.queued]
@@ -145,6 +158,9 @@ def _warn_unwatched(config: Config) -> None:
         what = "check" if first.check else "load to be read" if first.load else "schedule that asks the daemon"
         others = f" (and {len(watched) - 1} more)" if len(watched) > 1 else ""
         say(f"service {first.name}{others} has a {what}, and the daemon does not run: markway run")
+    if config.guards:
+        first_guard, others = config.guards[0], f" (and {len(config.guards) - 1} more)" if config.guards[1:] else ""
+        say(f"guard {first_guard.name}{others} counts nothing while the daemon does not run: markway run")
 
 
 def _warn_unforwarded(program: Program) -> None:
@@ -211,7 +227,9 @@ def rollback(wait: Wait = _WAIT, as_json: Json = False) -> None:
         store.set_pending(None)
     _adopt(store)
     with told(as_json=as_json), Netlink() as netlink:
-        whole = listing.load(store, listing.read(store, configured(store, present(store, netlink))))
+        config = configured(store, present(store, netlink))
+        _restore_bans(store, config, changes)
+        whole = listing.load(store, listing.read(store, config))
     if as_json:
         print(json.dumps({"from": now.marker, "program": changes.new.id}))
     else:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
 from markway.cli.columns import Columns, Row, cut
-
-if TYPE_CHECKING:
-    pass
 
 Record = dict[str, Any]
 

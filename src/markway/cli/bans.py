@@ -187,7 +187,9 @@ def _desk() -> Iterator[Desk]:
     store = Store(state_folder())
     with told(), Netlink() as netlink:
         now = present(store, netlink)
-        guards = load(store.config(now.config)).config.guards if now.marker and now.config else ()
+        if not now.marker:
+            fail("nothing is in force: markway apply FILE first")
+        guards = load(store.config(now.config)).config.guards if now.config else ()
         if not guards:
             fail("no guard is in force: write one ([guard.NAME]) and markway apply it")
         try:

@@ -34,4 +34,4 @@ def check(file: File = DEFAULT_PATH, as_json: Json = False) -> None:
         found += [count(len(zones), "zone"), count(len(policies), "policy")]
     found += [count(len(guards), "guard")] if (guards := loaded.config.guards) else []
     found += [count(len(lists), "blocklist")] if (lists := loaded.config.blocklisting.lists) else []
-    print(f"{file}: {', '.join(found) or 'nothing to balance or to shape'}: right")
+    print(f"{file}: {', '.join(found) or 'nothing to bring into force'}: right")

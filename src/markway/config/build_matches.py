@@ -75,6 +75,8 @@ def matches_of(where: Place, given: MatchTable | Sequence[MatchTable] | None, sc
     if isinstance(given, MatchTable):
         return [_match(where, given, scope)]
     found = []
+    if not given and where not in scope.report.pruned:
+        scope.report.error(where, "an empty list matches nothing", 'for example { protocol = "tcp" }')
     for index, table in enumerate(given):
         place = at(where, index)
         if place not in scope.report.pruned:

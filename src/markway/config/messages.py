@@ -195,10 +195,10 @@ def expected(field: FieldInfo) -> str:
 
 
 def bounds(field: FieldInfo) -> str:
-    """The range of an integer: ` from 0 to 65535`, or nothing."""
+    """The range of an integer: ` from 0 to 65535`, ` from 1`, or nothing."""
     lowest = next((item.ge for item in field.metadata if hasattr(item, "ge")), None)
     highest = next((item.le for item in field.metadata if hasattr(item, "le")), None)
-    return "" if lowest is None else f" from {lowest} to {highest}"
+    return "" if lowest is None else f" from {lowest}{'' if highest is None else f' to {highest}'}"
 
 
 def describe(value: Any) -> str:

@@ -187,7 +187,7 @@ class Lists:
         self._verified = time.monotonic()
         with suppress(StoreError, OSError):  # at the next look, perhaps
             generation = table.generation(self._netlink)
-            if generation != self._generation:
+            if generation != self._generation and table.program_id(self._netlink):  # else it is to be mended first
                 for name in list(self._kept):
                     async with self._writing:
                         if kept := self._kept.get(name):
@@ -282,7 +282,7 @@ class Lists:
         if listed is None and overlay is None and kept.held is None:
             return 0
         both = self._layouts().get(name, Layouts())
-        said = listed.content if listed else AddressSet()
+        said = listed.content if listed else kept.held or AddressSet()  # of a source never had: what is there stays
         content, layout = await asyncio.to_thread(
             contents.placed, said, overlay or Overlay(), self._allowed(kept), both.layout
         )

@@ -182,7 +182,7 @@ class Director:
     async def adopt(self) -> bool:
         """Take over what another command has brought into force; whether there was anything."""
         async with self._writing:
-            if await self.in_kernel(self._enforcer.current):
+            if await self.in_kernel(self._enforcer.current) or await self.in_kernel(self._enforcer.lost):
                 return False
             config = await self.in_kernel(self._enforcer.take_over) or Config()
             self._adopt(config)
@@ -361,6 +361,7 @@ class Director:
                 if why:
                     self._note(Event("mended", f"{why}: written again"))
                     self.lists.doubt()
+                    self._changed()
 
     async def _watch_drains(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markway.apply.confirm import await_confirmation, refuse_if_awaited, settle, undoable
+from markway.apply.confirm import await_confirmation, outside, refuse_if_awaited, settle, undoable
 from markway.apply.folder import BusyError, StoreError
 from markway.apply.log import program_at
 from markway.apply.observe import packets
@@ -144,8 +144,8 @@ class Enforcer:
             digest = self._store.keep_config(loaded.sources)
             before = self.compiled if self.compiled.program.id == self._now.marker else None
             compiled = compiled_for(self._store, loaded.config, states, loaded.sources, before)
-            relisted = loaded.config.blocklisting != self.compiled.config.blocklisting
-            if confirm is not None and undoable(self._now, compiled.program, digest, relisted=relisted):
+            otherwise = outside(loaded.config) != outside(self.compiled.config)
+            if confirm is not None and undoable(self._now, compiled.program, digest, otherwise=otherwise):
                 await_confirmation(self._store, compiled.program, digest, confirm)
             try:
                 changes = self._put(compiled, digest, why, patient=False)
@@ -317,6 +317,11 @@ class Enforcer:
         """
         same = self._now is not None and table.program_id(self._netlink) == self._now.marker
         return same and self._store.log_size() == self._log
+
+    def lost(self) -> bool:
+        """Whether the kernel has forgotten what was written here, and nobody has written anything since: mend it."""
+        written = self._now is not None and self._now.marker is not None
+        return written and table.program_id(self._netlink) is None and self._store.log_size() == self._log
 
     def remembered(self) -> Loaded:
         """The configuration that was applied last, also if the kernel has forgotten it since."""

@@ -57,14 +57,19 @@ class Sources:
             number = int.from_bytes(address, "big")
             if any(number & mask == network for mask, network in self._allowed[size]):
                 return None
+        return self.first(address)
+
+    def first(self, address: bytes) -> bytes:
+        """The first address of its source network, allowed or not."""
+        size = len(address)
         if size in self._whole:
             return address
         return (int.from_bytes(address, "big") & self._masks[size]).to_bytes(size, "big")
 
     def network(self, key: bytes) -> Network:
-        """What a key stands for."""
-        length = self._prefixes[len(key)]
-        return IPv4Network((key, length)) if len(key) == IPV4_BYTES else IPv6Network((key, length))
+        """What a key stands for; also one of another prefix, as the kernel has it after a change of the file."""
+        whole = (self.first(key), self._prefixes[len(key)])
+        return IPv4Network(whole) if len(key) == IPV4_BYTES else IPv6Network(whole)
 
 
 def _mask(size: int, length: int) -> int:

@@ -23,6 +23,8 @@ _GET_TABLE = _TABLES | 1
 _EXCLUSIVE = 0x200
 _KEY, _TIMEOUT, _EXPIRATION = 1, 4, 5
 _TABLE_HANDLE, _SET_HANDLE = 4, 16
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds: the kernel counts nanoseconds in 64 bits."""
 _AT_ONCE = 500
 """Elements to a message: an attribute holds 64 KiB at most."""
 
@@ -144,5 +146,5 @@ def _bare(key: bytes) -> bytes:
 
 
 def _timed(key: bytes, seconds: float) -> bytes:
-    milliseconds = max(1, round(seconds * 1000))
+    milliseconds = max(1, round(min(seconds, _LONGEST) * 1000))
     return nested(1, nested(_KEY, attribute(1, key)), attribute(_TIMEOUT, milliseconds.to_bytes(8)))

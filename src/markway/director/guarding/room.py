@@ -9,6 +9,7 @@ import errno
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
+from markway.apply.banning import refit
 from markway.apply.bans import Kept
 from markway.compiler.guarding import sets_of
 from markway.guard.sources import Sources
@@ -165,6 +166,7 @@ class Room:
 
     def restore(self, kept: Mapping[str, Kept], now: float, epoch: float) -> None:
         """Bring what was in force earlier into force again, with the time left; `epoch` is now as `Kept` has it."""
+        refit(self._netlink, self.guard)
         for text, (until, offences, action) in kept.items():
             key = self._key(text)
             if key is None or until + self.guard.ban.memory < epoch or (action is Action.SLOW and not self.guard.slow):
