@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.daemon import running
 from tests.kernel.packets import Packet, send
 from tests.kernel.shaped import quick
-from tests.kernel.support import apply, eventually, read, run, status, unique_name
+from tests.kernel.support import apply, eventually, read, run, status, unique_name, write
 
 from markway.kernel import bans, netns
 from markway.kernel.netlink import Netlink
@@ -417,6 +417,18 @@ synproxy = true
         assert attempt(lab, client=1) == "SSH-2.0"
         run(lab, "unban", CLIENT1)
         assert attempt(lab) == "SSH-2.0"
+
+
+def test_other_windows_are_a_change_though_the_kernel_stays_as_it_is(lab):
+    try:
+        apply(lab, SSH)
+        assert run(lab, "plan", write(lab, SSH), "--exit-code").startswith("Nothing to change: ")
+        other = f'{SSH}windows = "3 in 30s"\n'
+        assert "windows or lists differ" in run(lab, "plan", write(lab, other), "--exit-code", code=2)
+        assert "is taken over" in apply(lab, other)
+        assert "taken over" not in apply(lab, f"{other}# and a remark")
+    finally:
+        lab.nft("flush", "ruleset")
 
 
 def test_bans_by_hand_with_the_daemon_and_without(lab):

@@ -25,7 +25,8 @@ ban = { time = "10m" }
 """
 LINES = {
     "guard-windows": (
-        "ct state != new return",
+        "ct state established,related,invalid return",
+        "ct state untracked meta l4proto != tcp return",
         'iif "lo" return',
         "jump guard/all",
         "tcp dport { 22 } fib daddr type local jump guard/ssh",

@@ -199,7 +199,8 @@ def plan_of(old, new):
     now = Present(None, None, None, [])
     changes = diff(old, new)
     beside = Todo(changes.steps, frozenset({"wan"}))
-    return "\n".join(_text(now, changes, beside, Counter(), full=False)), planned(now, changes, beside, Counter())
+    told = planned(now, changes, beside, Counter(), otherwise=False)
+    return "\n".join(_text(now, changes, beside, Counter(), full=False)), told
 
 
 def test_a_plan_has_the_tree_and_the_commands_beside_the_table():

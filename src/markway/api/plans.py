@@ -35,11 +35,15 @@ class Todo(NamedTuple):
     refused: str = ""
 
 
-def planned(now: Present, changes: Changes, beside: Todo, flows: Counter[int]) -> dict[str, Any]:
-    """A change that could be made, in the kernel's own language; `flows` are open connections by mark."""
+def planned(now: Present, changes: Changes, beside: Todo, flows: Counter[int], *, otherwise: bool) -> dict[str, Any]:
+    """A change that could be made, in the kernel's own language.
+
+    `flows` are open connections by mark; `otherwise` is whether the file differs by what is in no program.
+    """
     before, after = beside.steps
     return {
         "changes": bool(changes or before or after),
+        "otherwise": otherwise,
         "refused": beside.refused or None,
         "absent": sorted(beside.absent),
         "program": {"old": now.marker, "new": changes.new.id},

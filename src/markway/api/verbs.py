@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from markway.api.nouns import Record, backend_record, director_of, known_backend
 from markway.api.plans import applied, planned, todo
 from markway.api.view import brief
-from markway.apply.confirm import confirmed, roll_back
+from markway.apply.confirm import confirmed, otherwise, roll_back
 from markway.apply.transaction import changes_to, compiled_for, present
 from markway.balance.state import Hold
 from markway.config.load import Loaded, Source, load
@@ -134,9 +134,11 @@ async def apply(
     loaded = await _loaded(request)
     seconds = None if confirm is None else seconds_of(confirm)
     begun = time.perf_counter()
-    changes = await director_of(request).apply(loaded, "apply by the API", seconds)
+    director = director_of(request)
+    changes = await director.apply(loaded, "apply by the API", seconds)
     warnings = [problem.as_dict() for problem in loaded.warnings]
-    return {**applied(changes, time.perf_counter() - begun, confirm if changes else None), "warnings": warnings}
+    awaited = confirm if director.store.pending() else None
+    return {**applied(changes, time.perf_counter() - begun, awaited), "warnings": warnings}
 
 
 @router.post("/plan", summary="Say what a configuration would change", openapi_extra=_CONFIG)
@@ -218,7 +220,8 @@ def _plan(store: Store, loaded: Loaded, states: dict[str, BackendState]) -> Reco
         now = present(store, netlink)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
         changes = changes_to(now, compiled.program)
-        return planned(now, changes, todo(store, now, changes), flows)
+        differs = otherwise(store, now, changes, loaded.config)
+        return planned(now, changes, todo(store, now, changes), flows, otherwise=differs)
 
 
 def _confirm(store: Store) -> str:

@@ -21,6 +21,7 @@ from markway.apply.transaction import (
 )
 from markway.config.load import load
 from markway.config.model import Config
+from markway.config.problems import ConfigError
 from markway.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
@@ -52,6 +53,22 @@ def undoable(now: Present, program: Program, config: str, *, otherwise: bool) ->
 def outside(config: Config) -> tuple[object, ...]:
     """What a configuration says of who is kept out that is in no program: the lists' content, the guards' windows."""
     return config.blocklisting, config.guards
+
+
+def otherwise(store: Store, now: Present, changes: Changes, config: Config) -> bool:
+    """Whether a configuration differs from the one in force, and yet by nothing that is in programs.
+
+    That is by checks, loads, windows or lists. One of another version, which cannot be read, differs.
+
+    Raises:
+        StoreError: the one in force is not there any more.
+    """
+    if changes or not now.config:
+        return False
+    try:
+        return configured(store, now) != config
+    except ConfigError:
+        return True
 
 
 def await_confirmation(store: Store, program: Program, config: str, seconds: float) -> None:

@@ -12,6 +12,7 @@ from markway.cli.common import DEFAULT_PATH, File, Json, Wait, load, need_root, 
 
 if TYPE_CHECKING:
     from markway.apply.store import Store
+    from markway.apply.transaction import Present
     from markway.config.load import Loaded
     from markway.config.model import Config
     from markway.director.alone import Alone
@@ -50,7 +51,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Bring a configuration into force."""
-    from markway.apply.confirm import arm, configured, outside, refuse_if_awaited, settle, undoable
+    from markway.apply.confirm import arm, configured, otherwise, outside, refuse_if_awaited, settle, undoable
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import compiled_for, present, put, states_for
@@ -75,13 +76,10 @@ def apply(
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         digest = store.keep_config(loaded.sources)
         beside = deadline is not None and bool(lists or loaded.config.guards)
-        otherwise = beside and outside(configured(store, now)) != outside(loaded.config)
-        waits = deadline is not None and undoable(now, compiled.program, digest, otherwise=otherwise)
+        kept_out = beside and outside(configured(store, now)) != outside(loaded.config)
+        waits = deadline is not None and undoable(now, compiled.program, digest, otherwise=kept_out)
         _refuse_listed(loaded, lists, risked=waits)
-        if now.damage:
-            say(f"{now.damage}: writing the table anew")
-        if now.standing and now.standing.why:
-            say(f"{now.standing.why}: putting it right")
+        _say_mended(now)
         store.keep_registry(compiled.registry)
         if waits and deadline is not None:
             arm(store, compiled.program, digest, deadline, "markway.director.undo")
@@ -90,17 +88,25 @@ def apply(
         except Exception:
             store.set_pending(None)
             raise
-    _warn_unforwarded(compiled.program)
-    if not store.is_attended():
-        _warn_unwatched(loaded.config)
+        differs = digest != now.config and otherwise(store, now, changes, loaded.config)
+    _warn(store, loaded.config, compiled.program)
     _adopt(store)
     with told(as_json=as_json):
         _restore_bans(store, loaded.config, changes)
         whole = listing.load(store, lists)
+    took = time.monotonic() - begun
     mended = not changes and bool(now.faults)
-    _report(changes, time.monotonic() - begun, confirm if waits else None, mended=mended, as_json=as_json)
+    _report(changes, took, confirm if waits else None, mended=mended, differs=differs, as_json=as_json)
     if not whole:
         raise typer.Exit(1)
+
+
+def _say_mended(now: Present) -> None:
+    """Say what somebody else has done to what was in force."""
+    if now.damage:
+        say(f"{now.damage}: writing the table anew")
+    if now.standing and now.standing.why:
+        say(f"{now.standing.why}: putting it right")
 
 
 def _refuse_lockout(loaded: Loaded, *, risked: bool, as_json: bool) -> None:
@@ -150,6 +156,13 @@ def _restore_bans(store: Store, config: Config, changes: Changes) -> None:
         Desk(store, netlink, {guard.name: guard for guard in config.guards}).restore(changes.old.sets)
 
 
+def _warn(store: Store, config: Config, program: Program) -> None:
+    """Say what is in force and yet does nothing."""
+    _warn_unforwarded(program)
+    if not store.is_attended():
+        _warn_unwatched(config)
+
+
 def _warn_unwatched(config: Config) -> None:
     """Say so if services want to be watched and nobody does it."""
     watched = [service for service in config.services if service.watched or service.schedule.queued]
@@ -173,7 +186,7 @@ def _warn_unforwarded(program: Program) -> None:
             say(f"this machine does not forward IPv{version}, so no backend can be reached: sysctl -w {name}=1")
 
 
-def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool, as_json: bool) -> None:
+def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool, differs: bool, as_json: bool) -> None:
     from markway.api.plans import applied
     from markway.compiler.held import held_by
     from markway.program.impact import impacts
@@ -187,7 +200,8 @@ def _report(changes: Changes, took: float, confirm: str | None, *, mended: bool,
     kinds = [impact.kind for impact in impacts(changes)] + [impact.kind for impact in shape_impacts(changes)]
     told_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "removed") if kind in kinds)
     if not changes:
-        print(f"{'Put right' if mended else 'Nothing to change'}: {has} in force, program {changes.new.id[:8]}.")
+        rest = " What the file says besides is taken over." if differs else ""
+        print(f"{'Put right' if mended else 'Nothing to change'}: {has} in force, program {changes.new.id[:8]}.{rest}")
     else:
         more = f" ({told_kinds})" if told_kinds else ""
         print(f"In force: {has}{more}, program {changes.new.id[:8]}, {took:.2f} s.")

@@ -42,6 +42,7 @@ def plan(
 ) -> None:
     """Show what apply would change, why, and whom it touches. Changes nothing."""
     from markway.api.plans import planned, todo
+    from markway.apply.confirm import otherwise
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import changes_to, compiled_for, present, states_for
@@ -56,13 +57,16 @@ def plan(
         compiled = compiled_for(store, loaded.config, states_for(store, loaded.config, now), loaded.sources)
         changes = changes_to(now, compiled.program)
         beside = todo(store, now, changes)
+        differs = otherwise(store, now, changes, loaded.config)
         flows = connections_by_mark(netlink, compiled.registry.backend_field(loaded.config.mask).mask)
     if as_json:
-        print(json.dumps(planned(now, changes, beside, flows), indent=2))
+        print(json.dumps(planned(now, changes, beside, flows, otherwise=differs), indent=2))
     else:
         for line in _text(now, changes, beside, flows, full=full):
             print(line)
-    if exit_code and (changes or beside.steps):
+        if differs:
+            print("What the file says besides is taken over by apply: checks, loads, windows or lists differ.")
+    if exit_code and (changes or beside.steps or differs):
         raise typer.Exit(2)
 
 

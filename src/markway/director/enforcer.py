@@ -185,7 +185,7 @@ class Enforcer:
             old = self.compiled
             compiled = compile_config(config, old.registry, old, old.weights, layouts=layouts)
             try:
-                changes = self._put(compiled, self._now.config, "lists")
+                changes = self._put(compiled, self._now.config, self._now.entries[-1].why)  # still what was applied
             except BaseException:
                 self._store.keep_layouts(before)
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from markway.apply.banning import Desk
 from markway.apply.confirm import configured, watch
 from markway.apply.store import Store
 from markway.apply.transaction import present
@@ -12,11 +13,13 @@ from markway.kernel.netlink import Netlink
 
 
 def undo(store: Store, program: str) -> None:
-    """Undo a program that is not confirmed in time, and bring the lists of the one before into force."""
+    """Undo a program that is not confirmed in time, and bring bans and lists of the one before into force."""
     if not watch(store, program) or store.is_attended():
         return
     with Netlink() as netlink:
-        wanted = configured(store, present(store, netlink)).blocklisting
+        config = configured(store, present(store, netlink))
+        Desk(store, netlink, {guard.name: guard for guard in config.guards}).restore(())
+    wanted = config.blocklisting
     if wanted.lists:
         from markway.director.alone import Alone  # noqa: PLC0415 - it waits, mostly, and for others
 
