@@ -328,8 +328,8 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     """Measure each size."""
     parser = argparse.ArgumentParser(prog="python -m bench.blocklists", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of connections, for each contender and round")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seconds", type=float, default=0.2, help="of connections, for each contender and round")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
