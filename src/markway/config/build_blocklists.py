@@ -64,6 +64,8 @@ def _blocklist(place: Place, table: BlocklistTable, report: Report) -> Blocklist
         report.error(
             at(place, key), f"the URL is asked every {every} s, which is sooner than {age} s", "make it shorter"
         )
+    if table.devices == []:
+        report.error(at(place, "devices"), "by no device nothing is refused", "leave it out for all")
     return Blocklist(
         name=str(place.path[-1]),
         file=value_of(at(place, "file"), table.file, parse_file, "", report),
