@@ -373,8 +373,8 @@ BY_TABLE = [
      '(synproxy) cannot be counted (count failures in logs instead, or leave synproxy out)')),
     ("[blocklist.x]\n" + service(), ('m:1:12: blocklist.x: nothing says where the list is (for example file = '
      '"/etc/markway/drones.txt")')),
-    ('[blocklist.x]\nfile = "/x"\ndevices = []\n', ('m:3:1: blocklist.x.devices: by no device nothing is refused '
-     '(leave it out for all)')),
+    ('[blocklist.x]\nfile = "/x"\ndevices = []\n', ("m:3:1: blocklist.x.devices: by no device nothing is refused "
+     "(leave it out for all)")),
     ('[blocklist.x]\nfile = "/x"\ndevices = "eth*"\n' + service(), ('m:3:1: blocklist.x.devices: "eth*" is a pattern, '
      'and one device is needed (for example "eth0")')),
     ("[services.x]\n" + service(), 'm:1:2: unknown key "services" (did you mean "service"?)'),
