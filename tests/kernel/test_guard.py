@@ -433,19 +433,20 @@ def test_other_windows_are_a_change_though_the_kernel_stays_as_it_is(lab):
 
 def test_bans_by_hand_with_the_daemon_and_without(lab):
     with guarded(lab, SSH) as daemon:
-        run(lab, "ban", CLIENT1, "--for", "5m")
+        made = json.loads(run(lab, "ban", CLIENT1, "--for", "5m", "--json"))
+        assert (made["guard"], made["source"], made["action"], made["left"]) == ("ssh", CLIENT1, "ban", 300)
         assert 200 < (left(lab) or 0) <= 300
         assert daemon.wait("ban", "guard/ssh")["data"]["source"] == f"{CLIENT1}/32"
         assert attempt(lab) == "nothing"
         [found] = json.loads(run(lab, "bans", "--json"))
         assert (found["guard"], found["source"]) == ("ssh", CLIENT1)
-        run(lab, "unban", CLIENT1)
+        assert json.loads(run(lab, "unban", CLIENT1, "--json")) == {"source": CLIENT1, "guards": ["ssh"]}
         assert attempt(lab) == "SSH-2.0"
         daemon.wait("unban", "guard/ssh")
         daemon.end()
         listed = directory(lab.name) / "list"
         listed.write_text(f"{CLIENT1}  # one\n{CLIENT2}\n{CLIENT2}\n2001:db8:7::/64\n")
-        run(lab, "bans", "import", str(listed))
+        assert json.loads(run(lab, "bans", "import", str(listed), "--json"))["banned"] == 3
         assert {*run(lab, "bans", "--plain").split()} == {CLIENT1, CLIENT2, "2001:db8:7::/64"}
         assert attempt(lab, client=1) == "nothing"
         run(lab, "unban", CLIENT2)

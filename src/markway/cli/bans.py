@@ -6,7 +6,7 @@ import json
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,9 +53,7 @@ def bans(
     with _desk() as desk:
         rows = desk.everybody()
     if as_json:
-        from markway.api.view import ban as viewed
-
-        print(json.dumps([viewed(row, time.time()) for row in rows], indent=2))
+        print(json.dumps([_record(row) for row in rows], indent=2))
     elif plain:
         for source in dict.fromkeys(row.source for row in rows if row.action == "ban"):
             print(source)
@@ -67,18 +65,21 @@ def ban(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Whom: an address, or a network.")],
     guard: Name = "",
     long: Long = "",
+    as_json: Json = False,
 ) -> None:
     """Keep a source out by hand."""
     need_root("ban")
     with _desk() as desk:
         found = desk.guard(guard)
         made = desk.ban(found, address, _seconds(long))
-        print(f"{made.source} is kept out by guard {made.guard} for {made.left:g} s.")
+    text = f"{made.source} is kept out by guard {made.guard} for {made.left:g} s."
+    print(json.dumps(_record(made), indent=2) if as_json else text)
 
 
 def unban(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Whom: an address, or a network.")],
     guard: Annotated[str, typer.Option("--guard", metavar="NAME", help="Of this guard alone.")] = "",
+    as_json: Json = False,
 ) -> None:
     """Let a source in again."""
     need_root("unban")
@@ -87,7 +88,8 @@ def unban(
         freed = [one.name for one in guards if desk.free(one, address)]
     if not freed:
         fail(f"{address} is not banned or slowed")
-    print(f"{address} is free again, for {'guard' if len(freed) == 1 else 'guards'} {', '.join(freed)}.")
+    text = f"{address} is free again, for {'guard' if len(freed) == 1 else 'guards'} {', '.join(freed)}."
+    print(json.dumps({"source": address, "guards": freed}, indent=2) if as_json else text)
 
 
 @app.command(
@@ -99,6 +101,7 @@ def import_(
     guard: Name = "",
     jail: Annotated[str, typer.Option(metavar="NAME", help="Of a database, only the bans of this jail.")] = "",
     long: Long = "",
+    as_json: Json = False,
 ) -> None:
     """Take over bans from elsewhere."""
     need_root("bans import")
@@ -117,8 +120,12 @@ def import_(
         already = {held.source for held in desk.held(one) if held.action == "ban"}
         fresh = {key: left for key, left in wanted.items() if desk.spelled(one, key) not in already}
         desk.put(one, fresh)
-    print(f"{count(len(fresh), 'source')} of {file} kept out by guard {one.name}; "
-          f"{len(found) - len(fresh):,} were already, or are allowed, or one with others.")  # fmt: skip
+    left_out = len(found) - len(fresh)
+    if as_json:
+        print(json.dumps({"guard": one.name, "banned": len(fresh), "left_out": left_out}, indent=2))
+    else:
+        said = f"{left_out:,} were already, or are allowed, or one with others"
+        print(f"{count(len(fresh), 'source')} of {file} kept out by guard {one.name}; {said}.")
 
 
 def _of_list(file: Path) -> list[tuple[str, float]]:
@@ -161,6 +168,12 @@ def _seconds(text: str) -> float:
     from markway.config.units import parse_timeout
 
     return float(parse_timeout(text)) if text else 0.0
+
+
+def _record(held: Held) -> dict[str, Any]:
+    from markway.api.view import ban as viewed
+
+    return viewed(held, time.time())
 
 
 def _print_table(rows: Sequence[Held]) -> None:
