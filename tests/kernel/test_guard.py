@@ -91,10 +91,14 @@ def lab() -> Iterator[Lab]:
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd(8) separates privileges
         key = directory(made.name) / "host_key"
         made.director.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
-        made.director.spawn("/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", str(key), "-o", "PidFile=none")
-        eventually(lambda: attempt(made) == "SSH-2.0")
-        single_packets(made)
-        yield made
+        server = made.director.spawn("/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", str(key), "-o", "PidFile=none")
+        try:
+            eventually(lambda: attempt(made) == "SSH-2.0")
+            single_packets(made)
+            yield made
+        finally:  # it writes over its environment, by which the lab would know it
+            server.terminate()
+            server.wait(20)
 
 
 @contextmanager

@@ -111,7 +111,10 @@ class Place:
         return netns.run(self.namespace, argv, text=text, env=env, timeout=timeout, check=check)
 
     def spawn(self, *argv: str) -> subprocess.Popen[str]:
-        """Start a command here, with pipes to it; it ends with the lab at the latest."""
+        """Start a command here, with pipes to it; it ends with the lab at the latest.
+
+        Unless it writes over its environment, as sshd does: the lab knows its own by that.
+        """
         pipe = subprocess.PIPE
         env = build.environment(self.lab)
         return netns.start(self.namespace, argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
