@@ -342,6 +342,30 @@ def test_windows_that_nobody_confirms_are_undone(lab):
         eventually(lambda: windows()[0] == "2 in 20s")
 
 
+def test_undoing_what_nobody_confirms_leaves_bans_that_the_kernel_has_renewed(lab):
+    stricter = SSH.replace("[guard.ssh]", '[guard.ssh]\nwindows = "1 in 1m"')
+    try:
+        apply(lab, SSH)
+        run(lab, "ban", CLIENT1, "--for", "90s")  # so it is written down, and nobody attends to that
+        assert attempt(lab) == "nothing"
+        apply(lab, stricter, "--confirm", "1s")
+        eventually(lambda: status(lab)["guards"][0]["windows"][0] == "2 in 20s")
+        eventually(lambda: not undoing(lab))
+        assert (left(lab) or 0) > 500
+    finally:
+        lab.nft("flush", "ruleset")
+        state(lab).unlink(missing_ok=True)
+
+
+def undoing(lab: Lab) -> list[int]:
+    """The processes that wait for a confirmation in this lab."""
+    return [
+        process
+        for process in netns.processes([lab.director.namespace])
+        if b"markway.director.undo" in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+
+
 def kept(lab: Lab) -> list[str]:
     return [*json.loads(state(lab).read_text()).get("ssh", ())] if state(lab).exists() else []
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from ipaddress import ip_network
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from markway.apply.bans import FILE, amend, read
 from markway.compiler.guarding import sets_of
@@ -16,7 +16,7 @@ from markway.guard.windows import Action
 from markway.kernel import bans
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from markway.apply.store import Store
     from markway.config.guarding import Guard
@@ -39,6 +39,11 @@ class Desk:
     store: Store
     netlink: Netlink
     guards: Mapping[str, Guard]
+
+    @classmethod
+    def of(cls, store: Store, netlink: Netlink, guards: Iterable[Guard]) -> Self:
+        """For these guards."""
+        return cls(store, netlink, {guard.name: guard for guard in guards})
 
     def guard(self, name: str) -> Guard:
         """The one meant; `name` may be empty if there is but one.

@@ -153,7 +153,7 @@ def _restore_bans(store: Store, config: Config, changes: Changes) -> None:
     from markway.kernel.netlink import Netlink
 
     with Netlink() as netlink:
-        Desk(store, netlink, {guard.name: guard for guard in config.guards}).restore(changes.old.sets)
+        Desk.of(store, netlink, config.guards).restore(changes.old.sets)
 
 
 def _warn(store: Store, config: Config, program: Program) -> None:

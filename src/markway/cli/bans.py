@@ -190,10 +190,10 @@ def _print_table(rows: Sequence[Held]) -> None:
 @contextmanager
 def _desk() -> Iterator[Desk]:
     from markway.apply.banning import Desk
+    from markway.apply.confirm import configured
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import present
-    from markway.config.load import load
     from markway.config.problems import WrongValue
     from markway.kernel.netlink import Netlink
 
@@ -202,10 +202,10 @@ def _desk() -> Iterator[Desk]:
         now = present(store, netlink)
         if not now.marker:
             fail("nothing is in force: markway apply FILE first")
-        guards = load(store.config(now.config)).config.guards if now.config else ()
+        guards = configured(store, now).guards
         if not guards:
             fail("no guard is in force: write one ([guard.NAME]) and markway apply it")
         try:
-            yield Desk(store, netlink, {guard.name: guard for guard in guards})
+            yield Desk.of(store, netlink, guards)
         except WrongValue as wrong:
-            fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message, 2)
+            fail(wrong.text, 2)

@@ -61,7 +61,7 @@ def _edit(verb: str, name: str, entries: list[str], *, as_json: bool) -> None:
                 _refuse_lockout(store, name, wanted)
             done = _edited(store, verb, name, wanted)
     except WrongValue as wrong:
-        fail(f"{wrong.message} ({wrong.suggestion})" if wrong.suggestion else wrong.message)
+        fail(wrong.text)
     except (NoSuchListError, NotNowError) as error:
         fail(str(error))
     except OSError as error:
@@ -104,17 +104,18 @@ def _refuse_lockout(store: Store, name: str, added: AddressSet) -> None:
     """End the command if it would cut the ssh connection that it is run from."""
     from markway.apply.confirm import configured
     from markway.apply.transaction import present
+    from markway.cli.lockout import reaches
     from markway.guard.prefixes import AddressSet
     from markway.kernel.netlink import Netlink
     from markway.kernel.ssh import session
 
     found = session()
-    if found is None or found.device == "lo" or found.client not in added:
+    if found is None or found.client not in added:
         return
     with Netlink() as netlink:
         config = configured(store, present(store, netlink))
     item = next((one for one in config.blocklisting.lists if one.name == name), None)
-    if item is None or (item.devices and found.device not in item.devices):
+    if item is None or not reaches(item, found):
         return
     allowed = AddressSet.of((*config.blocklisting.allow, *item.allow))
     if config.firewalling.refuse_lockout and found.client not in allowed:
@@ -193,15 +194,13 @@ def status(as_json: Json = False) -> None:
 
 def _taken(netlink: Netlink) -> list[dict[str, Any]]:
     from markway.api.lists import blocklists
+    from markway.apply.confirm import configured
     from markway.apply.place import state_folder
     from markway.apply.store import Store
     from markway.apply.transaction import present
-    from markway.config.load import load
 
     store = Store(state_folder())
-    now = present(store, netlink)
-    lists = load(store.config(now.config)).config.blocklisting.lists if now.config else ()
-    return blocklists(store, netlink, lists)
+    return blocklists(store, netlink, configured(store, present(store, netlink)).blocklisting.lists)
 
 
 def _show(found: list[dict[str, Any]]) -> None:

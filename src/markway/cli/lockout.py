@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from markway.config.firewalling import Verdict
 
 if TYPE_CHECKING:
+    from markway.config.blocklisting import Blocklist
     from markway.config.load import Loaded
     from markway.config.problems import Problem
     from markway.director.alone import Alone
+    from markway.kernel.ssh import Session
 
 _RISK = 'take the risk with --confirm 60s, or with lockout = "accept" in [firewall]'
 _HINT = f"let it in; or {_RISK}"
@@ -39,11 +41,15 @@ def listed(loaded: Loaded, lists: Alone) -> Problem | None:
     from markway.kernel.ssh import session
 
     found = session()
-    if found is None or found.device == "lo":
+    if found is None:
         return None
-    hits = (hit for hit in lists.hits(found.client) if not hit.allowed)
-    hit = next((hit for hit in hits if not hit.item.devices or found.device in hit.item.devices), None)
+    hit = next((hit for hit in lists.hits(found.client) if not hit.allowed and reaches(hit.item, found)), None)
     if hit is None:
         return None
     what = f"it would lock you out: your ssh connection is from {found.client}, which is in {hit.entry} of this list"
     return problem_at(loaded.sources, hit.item.origin, what, f'allow = "{found.client}" lets it in; or {_RISK}')
+
+
+def reaches(item: Blocklist, session: Session) -> bool:
+    """Whether a list is asked about the packets of an ssh connection."""
+    return session.device != "lo" and (not item.devices or session.device in item.devices)

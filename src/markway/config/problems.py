@@ -70,6 +70,11 @@ class WrongValue(ValueError):  # noqa: N818 - it is caught and becomes a Problem
         self.message = message
         self.suggestion = suggestion
 
+    @property
+    def text(self) -> str:
+        """Both, for a command line, where there is no file to point into."""
+        return f"{self.message} ({self.suggestion})" if self.suggestion else self.message
+
 
 class Place(NamedTuple):
     """A path in the file with number `source`."""

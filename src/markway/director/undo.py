@@ -14,11 +14,13 @@ from markway.kernel.netlink import Netlink
 
 def undo(store: Store, program: str) -> None:
     """Undo a program that is not confirmed in time, and bring bans and lists of the one before into force."""
+    with Netlink() as netlink:
+        undone = present(store, netlink).program
     if not watch(store, program) or store.is_attended():
         return
     with Netlink() as netlink:
         config = configured(store, present(store, netlink))
-        Desk(store, netlink, {guard.name: guard for guard in config.guards}).restore(())
+        Desk.of(store, netlink, config.guards).restore(undone.sets if undone else ())
     wanted = config.blocklisting
     if wanted.lists:
         from markway.director.alone import Alone  # noqa: PLC0415 - it waits, mostly, and for others

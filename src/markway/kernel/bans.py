@@ -45,10 +45,10 @@ def ban(netlink: Netlink, name: str, key: bytes, seconds: float) -> None:
 
 
 def ban_all(netlink: Netlink, name: str, wanted: Mapping[bytes, float]) -> None:
-    """Put many sources into a set, in one transaction; none of them is there.
+    """Put many sources into a set, in one transaction; none of them is there: newer kernels give these another time.
 
     Raises:
-        NetlinkError: the kernel refused, as when one is there, or the set is full; nothing was changed.
+        NetlinkError: the kernel refused, as when the set is full; nothing was changed.
     """
     elements = [_timed(key, seconds) for key, seconds in wanted.items()]
     chunks = range(0, len(elements), _AT_ONCE)
