@@ -16,7 +16,6 @@ import json
 import os
 import socket
 import statistics
-import struct
 import sys
 import threading
 import time
@@ -38,6 +37,7 @@ from markway.config.guarding import Guard
 from markway.config.load import Source, load
 from markway.guard.windows import memory_bound
 from markway.kernel import netns
+from markway.kernel.receiver import HEADER, VECTOR
 from markway.lab.build import directory
 from markway.lab.daemon import Daemon
 from markway.lab.lab import Lab
@@ -66,8 +66,6 @@ GAP = 0.01
 
 _SOL_PACKET, _QDISC_BYPASS = 263, 20  # linux/socket.h, linux/if_packet.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_HEADER = struct.Struct("@PIPNPNi0PI0P")  # struct mmsghdr
-_VECTOR = struct.Struct("@PN")  # struct iovec
 LENGTH = 54  # octets: Ethernet, IPv4, TCP
 
 PAGE = 4096
@@ -118,11 +116,11 @@ class Attacker:
         self._packets = ctypes.create_string_buffer(packets(flows, SYN, mac))
         self._count = count
         first = ctypes.addressof(self._packets)
-        vectors = b"".join(_VECTOR.pack(first + at * SLOT, LENGTH) for at in range(count))
+        vectors = b"".join(VECTOR.pack(first + at * SLOT, LENGTH) for at in range(count))
         self._vectors = ctypes.create_string_buffer(vectors)
         first = ctypes.addressof(self._vectors)
         self._headers = ctypes.create_string_buffer(
-            b"".join(_HEADER.pack(0, 0, first + at * _VECTOR.size, 1, 0, 0, 0, 0) for at in range(count))
+            b"".join(HEADER.pack(0, 0, first + at * VECTOR.size, 1, 0, 0, 0, 0) for at in range(count))
         )
         with netns.enter(namespace(lab.name, SWITCH)):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -140,7 +138,7 @@ class Attacker:
         while sent + AT_ONCE <= self._count and (now := time.monotonic()) < begun + pace.seconds:
             if now < begun + sent / pace.rate:
                 time.sleep(begun + sent / pace.rate - now)
-            done = _LIBC.sendmmsg(opened, ctypes.c_void_p(headers + sent * _HEADER.size), AT_ONCE, 0)
+            done = _LIBC.sendmmsg(opened, ctypes.c_void_p(headers + sent * HEADER.size), AT_ONCE, 0)
             if done < 0:
                 raise OSError(ctypes.get_errno(), "sendmmsg")
             sent += done

@@ -11,7 +11,8 @@ from markway.config.build_firewall import firewalling_of
 from markway.config.build_guard import guards_of
 from markway.config.build_matches import Scope
 from markway.config.build_shape import shaping_of
-from markway.config.conflicts import check_answered, check_chains, check_claims
+from markway.config.conflicts import check_answered, check_chains, check_claims, place_of
+from markway.config.kinds import at
 from markway.config.model import DEFAULT_MASK, Config, Service
 from markway.config.problems import Place, Report, WrongValue, quote
 from markway.config.units import LARGEST_MASK, parse_mask
@@ -69,11 +70,8 @@ def _check_slowed(files: Sequence[tuple[int, File]], config: Config, report: Rep
     named = {match.slowed.guard for match in matches if match.slowed}
     for guard in config.guards:
         if guard.slow and guard.name not in named:
-            source = next(source for source, file in files if guard.name in file.guard)
             hint = f"a class of a shape may: match = {{ guard = {quote(guard.name)} }}"
-            report.warning(
-                Place(source, (*guard.origin, "slow")), "nothing slows them: no match names this guard", hint
-            )
+            report.warning(at(place_of(guard, files), "slow"), "nothing slows them: no match names this guard", hint)
 
 
 def _mask(files: Sequence[tuple[int, File]], services: Sequence[Service], shaping: Shaping, report: Report) -> int:

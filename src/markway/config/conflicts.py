@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from markway.config.firewalling import Policy
-    from markway.config.guarding import Guarded
+    from markway.config.guarding import Guard, Guarded
     from markway.config.model import Address, Config
     from markway.config.schema import File, ServiceTable
     from markway.config.values import Built, Claim, Target
@@ -168,9 +168,13 @@ def check_answered(files: Sequence[tuple[int, File]], config: Config, report: Re
         listeners = listeners_of(guard, services) if guard.connections else ()
         policy = next((policy for policy in answered if any(_answers(policy, one) for one in listeners)), None)
         if policy:
-            source = next(source for source, file in files if guard.name in file.guard)
             what = f"connections that policy {quote(policy.name)} answers (synproxy) cannot be counted"
-            report.error(Place(source, guard.origin), what, "count failures in logs instead, or leave synproxy out")
+            report.error(place_of(guard, files), what, "count failures in logs instead, or leave synproxy out")
+
+
+def place_of(guard: Guard, files: Sequence[tuple[int, File]]) -> Place:
+    """Where the files say of a guard."""
+    return Place(next(source for source, file in files if guard.name in file.guard), guard.origin)
 
 
 def _answers(policy: Policy, listener: Guarded) -> bool:

@@ -10,8 +10,8 @@ import struct
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _WAIT_FOR_ONE = 0x10000  # MSG_WAITFORONE
-_HEADER = struct.Struct("@PIPNPNi0PI0P")  # struct mmsghdr
-_VECTOR = struct.Struct("@PN")  # struct iovec
+HEADER = struct.Struct("@PIPNPNi0PI0P")  # struct mmsghdr
+VECTOR = struct.Struct("@PN")  # struct iovec
 
 
 class Receiver:
@@ -22,14 +22,14 @@ class Receiver:
         self.size = size
         self._number = opened.fileno()
         self._slots = slots
-        self._vectors = ctypes.create_string_buffer(slots * _VECTOR.size)
-        self._headers = ctypes.create_string_buffer(slots * _HEADER.size)
+        self._vectors = ctypes.create_string_buffer(slots * VECTOR.size)
+        self._headers = ctypes.create_string_buffer(slots * HEADER.size)
         self._pinned = (ctypes.c_char * len(self.data)).from_buffer(self.data)
         start, vectors = ctypes.addressof(self._pinned), ctypes.addressof(self._vectors)
         for index in range(slots):
-            _VECTOR.pack_into(self._vectors, index * _VECTOR.size, start + index * size, size)
-            one = vectors + index * _VECTOR.size
-            _HEADER.pack_into(self._headers, index * _HEADER.size, 0, 0, one, 1, 0, 0, 0, 0)
+            VECTOR.pack_into(self._vectors, index * VECTOR.size, start + index * size, size)
+            one = vectors + index * VECTOR.size
+            HEADER.pack_into(self._headers, index * HEADER.size, 0, 0, one, 1, 0, 0, 0, 0)
 
     def receive(self, *, wait: bool = False) -> int:
         """Take what is there; how many messages came.

@@ -5,8 +5,6 @@ One thread: a packet that waits is a client.
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import socket
 import time
 from contextlib import suppress
@@ -17,7 +15,7 @@ from markway.apply.bans import read, write
 from markway.director.guarding.room import Room
 from markway.director.guarding.state import guard_from
 from markway.director.queueing.packet import TCP, ends
-from markway.director.queueing.worker import Daemon
+from markway.director.queueing.worker import Daemon, depend_on_daemon
 from markway.kernel.netlink import Netlink
 from markway.kernel.queue import DROP, PacketQueue
 
@@ -43,8 +41,6 @@ _MOST_NEWS = 200
 
 _WAITING = 1024
 """First packets that may wait: a burst, or what comes while the sets are looked at. Longer, a flood makes all wait."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Counting:
@@ -224,6 +220,5 @@ def main(control: int, number: int, file: Path) -> None:
         number: of the queue.
         file: where bans are written down.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon's to decide
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also if this one hangs when the daemon dies
+    depend_on_daemon()
     Worker(Daemon(socket.socket(fileno=control)), number, file).run()

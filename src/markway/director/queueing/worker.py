@@ -216,6 +216,12 @@ class Worker:
             asked.undecided.clear()
 
 
+def depend_on_daemon() -> None:
+    """Leave the terminal's signal to the daemon, and end with it, also if this process hangs when it dies: prctl(2)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(control: int, note: int, number: int, policies: str) -> None:
     """Be the worker.
 
@@ -227,8 +233,7 @@ def main(control: int, note: int, number: int, policies: str) -> None:
         policies: the folder of the operator's modules.
     """
     sys.path.append(policies)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon's to decide
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also if this one hangs when the daemon dies
+    depend_on_daemon()
     install()
     calling = partial(_NOTE.pack_into, mmap.mmap(note, _NOTE.size), 0)
     Worker(Daemon(socket.socket(fileno=control)), number, calling).run()
